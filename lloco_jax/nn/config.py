@@ -1,0 +1,141 @@
+"""The shape of a Llama-family network, read from a Hugging Face config."""
+
+import dataclasses
+import json
+import pathlib
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+  """Scaling of the rotary frequencies: 'linear' or 'llama3'."""
+
+  kind: str
+  factor: float
+  low_freq_factor: float = 1.0
+  high_freq_factor: float = 4.0
+  original_max_position_embeddings: int = 8192
+
+
+@dataclasses.dataclass(frozen=True)
+class LlamaConfig:
+  """Everything the network needs to know; names follow Hugging Face."""
+
+  vocab_size: int
+  hidden_size: int
+  intermediate_size: int
+  num_hidden_layers: int
+  num_attention_heads: int
+  num_key_value_heads: int
+  head_dim: int
+  max_position_embeddings: int
+  rms_norm_eps: float = 1e-6
+  rope_theta: float = 10_000.0
+  rope_scaling: RopeScaling | None = None
+  tie_word_embeddings: bool = False
+  attention_bias: bool = False
+  mlp_bias: bool = False
+  bos_token_id: int | None = None
+  eos_token_ids: tuple[int, ...] = ()
+  pad_token_id: int | None = None
+  # AutoCompressor: summary tokens appended to a segment (0: not a compressor).
+  summary_length: int = 0
+  accumulate_summary: bool = True
+
+  @classmethod
+  def from_huggingface(cls, fields: dict) -> 'LlamaConfig':
+    """Builds the config from the fields of a `config.json`.
+
+    Raises:
+      ValueError: a field asks for something this network does not compute.
+    """
+    kind = fields.get('model_type', 'llama')
+    if kind != 'llama':
+      raise ValueError(
+        f"config.json: model_type is '{kind}'; only 'llama' is supported."
+      )
+    activation = fields.get('hidden_act', 'silu')
+    if activation not in ('silu', 'swish'):
+      raise ValueError(
+        f"config.json: hidden_act is '{activation}'; only 'silu' is supported."
+      )
+    heads = fields['num_attention_heads']
+    eos = fields.get('eos_token_id')
+    if eos is None:
+      eos = ()
+    elif isinstance(eos, int):
+      eos = (eos,)
+    # transformers 5 moved the rotary settings into `rope_parameters`.
+    rope = fields.get('rope_parameters') or {}
+    theta = fields.get('rope_theta') or rope.get('rope_theta') or 10_000.0
+    return cls(
+      vocab_size=fields['vocab_size'],
+      hidden_size=fields['hidden_size'],
+      intermediate_size=fields['intermediate_size'],
+      num_hidden_layers=fields['num_hidden_layers'],
+      num_attention_heads=heads,
+      num_key_value_heads=fields.get('num_key_value_heads') or heads,
+      head_dim=fields.get('head_dim') or fields['hidden_size'] // heads,
+      max_position_embeddings=fields.get('max_position_embeddings', 2048),
+      rms_norm_eps=fields.get('rms_norm_eps', 1e-6),
+      rope_theta=float(theta),
+      rope_scaling=_rope_scaling(fields.get('rope_scaling') or rope),
+      tie_word_embeddings=bool(fields.get('tie_word_embeddings', False)),
+      attention_bias=bool(fields.get('attention_bias', False)),
+      mlp_bias=bool(fields.get('mlp_bias', False)),
+      bos_token_id=fields.get('bos_token_id'),
+      eos_token_ids=tuple(eos),
+      pad_token_id=fields.get('pad_token_id'),
+      summary_length=fields.get('summary_length') or 0,
+      accumulate_summary=bool(fields.get('accumulate_summary', True)),
+    )
+
+  @classmethod
+  def from_file(cls, path) -> 'LlamaConfig':
+    """Reads a Hugging Face `config.json`.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: the file is not a config this network can compute.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+      raise FileNotFoundError(
+        f'{path} is missing: a checkpoint folder needs its config.json.'
+      )
+    try:
+      fields = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+      raise ValueError(f'{path} is not valid JSON: {error}.') from error
+    try:
+      return cls.from_huggingface(fields)
+    except KeyError as error:
+      raise ValueError(f'{path} lacks the field {error}.') from error
+
+  def to_huggingface(self) -> dict:
+    """The fields of a `config.json` that `from_huggingface` reads back."""
+    fields = dataclasses.asdict(self)
+    fields['model_type'] = 'llama'
+    fields['hidden_act'] = 'silu'
+    eos = fields.pop('eos_token_ids')
+    fields['eos_token_id'] = list(eos) if len(eos) > 1 else (eos or (None,))[0]
+    scaling = fields['rope_scaling']
+    if scaling:
+      scaling['rope_type'] = scaling.pop('kind')
+    return fields
+
+
+def _rope_scaling(fields: dict) -> RopeScaling | None:
+  kind = fields.get('rope_type') or fields.get('type') or 'default'
+  if kind == 'default':
+    return None
+  if kind not in ('linear', 'llama3'):
+    raise ValueError(
+      f"config.json: rope scaling '{kind}' is not supported; "
+      "use a checkpoint with 'linear', 'llama3' or none."
+    )
+  given = {
+    field.name: fields[field.name]
+    for field in dataclasses.fields(RopeScaling)
+    if field.name in fields
+  }
+  return RopeScaling(kind=kind, **given)

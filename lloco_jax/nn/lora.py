@@ -1,0 +1,213 @@
+"""Low-rank adapters: a linear layer that adds them, and trees of them.
+
+An adapter changes a frozen projection W into W + (alpha / rank) A B. It is a
+tree beside the base's, so that the base is an argument nobody differentiates
+and a bank of adapters is the same network given stacked matrices.
+"""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from lloco_jax.nn.config import LlamaConfig
+
+ATTENTION_PROJECTIONS = ('q_proj', 'k_proj', 'v_proj', 'o_proj')
+MLP_PROJECTIONS = ('gate_proj', 'up_proj', 'down_proj')
+
+
+@dataclasses.dataclass(frozen=True)
+class LoraConfig:
+  """Which projections get an adapter, and of what size."""
+
+  rank: int = 8
+  alpha: float = 16.0
+  dropout: float = 0.05
+  targets: tuple[str, ...] = ATTENTION_PROJECTIONS
+
+  def __post_init__(self):
+    known = ATTENTION_PROJECTIONS + MLP_PROJECTIONS
+    unknown = sorted(set(self.targets) - set(known))
+    if unknown or not self.targets:
+      raise ValueError(
+        f'LoRA targets {unknown or "are empty and"} cannot be adapted; '
+        f'choose from {", ".join(known)}.'
+      )
+    if self.rank < 1:
+      raise ValueError(f'LoRA rank is {self.rank}; it must be 1 or more.')
+
+
+@struct.dataclass
+class Adapter:
+  """LoRA matrices of one group, or a bank of them.
+
+  `weights` mirrors the base's tree: under each adapted projection
+  'a' [L, D, R] and 'b' [L, R, F], in float32; in a bank [L, X, D, R] and
+  [L, X, R, F].
+  """
+
+  weights: dict
+  rank: int = struct.field(pytree_node=False)
+  alpha: float = struct.field(pytree_node=False)
+  dropout: float = struct.field(pytree_node=False, default=0.0)
+
+  @property
+  def scale(self) -> float:
+    return self.alpha / self.rank
+
+  @property
+  def targets(self) -> tuple[str, ...]:
+    layers = self.weights['layers']
+    return tuple(name for block in layers.values() for name in block)
+
+  @property
+  def bank_size(self) -> int | None:
+    """Number of adapters in a bank; None for a single adapter."""
+    a = jax.tree.leaves(self.weights)[0]
+    return a.shape[1] if a.ndim == 4 else None
+
+
+def projection_shapes(config: LlamaConfig) -> dict[str, tuple[int, int]]:
+  """(inputs, outputs) of every projection that LoRA can adapt."""
+  d, f = config.hidden_size, config.intermediate_size
+  q = config.num_attention_heads * config.head_dim
+  kv = config.num_key_value_heads * config.head_dim
+  return {
+    'q_proj': (d, q),
+    'k_proj': (d, kv),
+    'v_proj': (d, kv),
+    'o_proj': (q, d),
+    'gate_proj': (d, f),
+    'up_proj': (d, f),
+    'down_proj': (f, d),
+  }
+
+
+def block_of(projection: str) -> str:
+  """The part of a layer that holds a projection."""
+  return 'self_attn' if projection in ATTENTION_PROJECTIONS else 'mlp'
+
+
+def init_adapter(
+  config: LlamaConfig, lora: LoraConfig, key: jax.Array
+) -> Adapter:
+  """A fresh adapter: A Kaiming-uniform as in PEFT, B zero."""
+  shapes = projection_shapes(config)
+  layers = {}
+  for index, name in enumerate(sorted(lora.targets)):
+    inputs, outputs = shapes[name]
+    bound = 1 / math.sqrt(inputs)
+    a = jax.random.uniform(
+      jax.random.fold_in(key, index),
+      (config.num_hidden_layers, inputs, lora.rank),
+      jnp.float32,
+      -bound,
+      bound,
+    )
+    b = jnp.zeros((config.num_hidden_layers, lora.rank, outputs), jnp.float32)
+    layers.setdefault(block_of(name), {})[name] = {'a': a, 'b': b}
+  return Adapter({'layers': layers}, lora.rank, lora.alpha, lora.dropout)
+
+
+def scaled_weights(adapter: Adapter | None) -> dict | None:
+  """The tree the network reads: alpha / rank folded into every B."""
+  if adapter is None:
+    return None
+
+  def fold(path, leaf):
+    return leaf * adapter.scale if path[-1].key == 'b' else leaf
+
+  return jax.tree_util.tree_map_with_path(fold, adapter.weights)
+
+
+def stack_adapters(adapters: list[Adapter]) -> Adapter:
+  """A bank of adapters, whose rows are chosen by `adapter_ids`.
+
+  Smaller ranks are padded with zeros and missing projections are zero, so
+  adapters of different shapes live in one bank; the scale is folded in.
+
+  Raises:
+    ValueError: no adapter is given, or they are of different bases.
+  """
+  if not adapters:
+    raise ValueError('A bank needs at least one adapter.')
+  rank = max(adapter.rank for adapter in adapters)
+  shapes = {}
+  for adapter in adapters:
+    for block, projections in adapter.weights['layers'].items():
+      for name, pair in projections.items():
+        layers, inputs, _ = pair['a'].shape
+        shape = (layers, inputs, pair['b'].shape[-1])
+        if shapes.setdefault((block, name), shape) != shape:
+          raise ValueError(
+            f'The adapters of a bank have {name} of different shapes, '
+            f'{shape} and {shapes[block, name]}; they are of different bases.'
+          )
+  stacked = {}
+  for (block, name), (layers, inputs, outputs) in shapes.items():
+    a = jnp.zeros((layers, len(adapters), inputs, rank), jnp.float32)
+    b = jnp.zeros((layers, len(adapters), rank, outputs), jnp.float32)
+    for index, adapter in enumerate(adapters):
+      pair = adapter.weights['layers'].get(block, {}).get(name)
+      if pair is None:
+        continue
+      r = adapter.rank
+      a = a.at[:, index, :, :r].set(pair['a'])
+      b = b.at[:, index, :r].set(pair['b'] * adapter.scale)
+    stacked.setdefault(block, {})[name] = {'a': a, 'b': b}
+  return Adapter({'layers': stacked}, rank=1, alpha=1.0)
+
+
+def merge_adapter(params: dict, adapter: Adapter) -> dict:
+  """The base with W + (alpha / rank) A B in place of every adapted W."""
+  layers = dict(params['layers'])
+  for block, projections in adapter.weights['layers'].items():
+    layers[block] = dict(layers[block])
+    for name, pair in projections.items():
+      kernel = layers[block][name]['kernel']
+      delta = jnp.einsum('ldr,lrf->ldf', pair['a'], pair['b']) * adapter.scale
+      merged = (kernel.astype(delta.dtype) + delta).astype(kernel.dtype)
+      layers[block][name] = {**layers[block][name], 'kernel': merged}
+  return {**params, 'layers': layers}
+
+
+class LoraLinear(nn.Module):
+  """A linear layer plus, where the collection 'lora' holds it, an adapter.
+
+  The adapter's tree is read with its scale folded in (`scaled_weights`).
+  """
+
+  features: int
+  use_bias: bool = False
+  dropout: float = 0.0
+
+  @nn.compact
+  def __call__(self, x, adapter_ids=None):  # [B, T, D] -> [B, T, F]
+    kernel = self.param(
+      'kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features)
+    )
+    y = jnp.einsum('btd,df->btf', x, kernel.astype(x.dtype))
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      y = y + bias.astype(x.dtype)
+    if self.has_variable('lora', 'a'):
+      a = self.get_variable('lora', 'a').astype(x.dtype)
+      b = self.get_variable('lora', 'b').astype(x.dtype)
+      if self.dropout:
+        x = nn.Dropout(self.dropout, deterministic=False)(x)
+      y = y + (bank(x, a, b, adapter_ids) if a.ndim == 3 else x @ a @ b)
+    return y
+
+
+def bank(x, a, b, adapter_ids):
+  """Each row's own adapter: all of them as one matmul, the others masked.
+
+  x [B, T, D]; a [X, D, R]; b [X, R, F]; adapter_ids [B], -1 for the base
+  alone. One wide matmul beats gathering a matrix a row while X R is small.
+  """
+  hidden = jnp.einsum('btd,xdr->btxr', x, a)
+  chosen = jax.nn.one_hot(adapter_ids, a.shape[0], dtype=x.dtype)
+  return jnp.einsum('btxr,bx,xrf->btf', hidden, chosen, b)
