@@ -1,0 +1,191 @@
+"""Checkpoints of a training run, and the config that a workdir belongs to."""
+
+from collections.abc import Mapping
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+import grain
+import jax
+import orbax.checkpoint as ocp
+
+CONFIG_FILE = 'config.json'
+# They change how a run is watched, not what it computes.
+IGNORED = frozenset(
+  {'log_every', 'eval_every', 'checkpoint_every', 'keep', 'tensorboard'}
+)
+
+
+def flat_config(config: Mapping, ignored=IGNORED, prefix='') -> dict[str, Any]:
+  """Dotted keys and JSON values of a nested config, without the ignored."""
+  flat = {}
+  for key, value in config.items():
+    if key in ignored:
+      continue
+    if isinstance(value, Mapping):
+      flat.update(flat_config(value, ignored, f'{prefix}{key}.'))
+    else:
+      flat[f'{prefix}{key}'] = json.loads(json.dumps(value))
+  return flat
+
+
+def differences(theirs: Mapping, ours: Mapping, ignored=IGNORED) -> str:
+  """What differs between two configs, or '' where nothing that matters does."""
+  theirs, ours = flat_config(theirs, ignored), flat_config(ours, ignored)
+  absent = object()
+
+  def shown(config, key):
+    return repr(config[key]) if key in config else 'nothing'
+
+  return ', '.join(
+    f'{key} was {shown(theirs, key)}, now {shown(ours, key)}'
+    for key in sorted(theirs.keys() | ours.keys())
+    if theirs.get(key, absent) != ours.get(key, absent)
+  )
+
+
+def refuse_other_config(place, theirs: Mapping, ours: Mapping, ignored=IGNORED):
+  changed = differences(theirs, ours, ignored)
+  if changed:
+    raise ValueError(
+      f'{place} holds a run of another config ({changed}); '
+      'choose another workdir, or remove that one to start again.'
+    )
+
+
+def claim_workdir(workdir, config: Mapping, ignored=IGNORED):
+  """Makes the workdir this config's own, or finds that it is already.
+
+  `config` is nested mappings of JSON values; keys named in `ignored`, at any
+  depth, may differ from the run that the workdir holds.
+
+  Raises:
+    ValueError: the workdir holds another config's run, or a damaged config.
+  """
+  workdir = Path(workdir)
+  path = workdir / CONFIG_FILE
+  if path.exists():
+    try:
+      theirs = json.loads(path.read_text('utf-8'))
+      if not isinstance(theirs, dict):
+        raise ValueError('not a mapping')
+    except ValueError as error:
+      raise ValueError(
+        f'{path} is damaged ({error}), so whose run the workdir holds is '
+        'unknown; choose another workdir, or remove that one to start again.'
+      ) from None
+    refuse_other_config(workdir, theirs, config, ignored)
+    return
+  workdir.mkdir(parents=True, exist_ok=True)
+  if jax.process_index() == 0:
+    temporary = path.with_name(path.name + '.new')
+    temporary.write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
+    os.replace(temporary, path)
+
+
+class Checkpoints:
+  """The latest few states of one run, each with its place in the data.
+
+  A checkpoint is written beside the training and takes its name only when it
+  is whole, so a kill leaves the one before it. Beside the arrays it holds the
+  config, which a restored run must share.
+  """
+
+  def __init__(self, folder, keep: int, config: Mapping):
+    self.folder = Path(folder).absolute()
+    self.config = json.loads(json.dumps(config))
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep, create=True, cleanup_tmp_directories=True
+    )
+    self.manager = ocp.CheckpointManager(self.folder, options=options)
+
+  @property
+  def latest(self) -> int | None:
+    """Step of the newest checkpoint."""
+    return self.manager.latest_step()
+
+  def save(self, step: int, trainable, optimizer, batches):
+    """Starts saving; arrays and data position are taken before it returns.
+
+    `batches` is the grain iterator that made the batches up to `step`.
+    """
+    self.manager.save(
+      step,
+      args=ocp.args.Composite(
+        trainable=ocp.args.StandardSave(trainable),
+        optimizer=ocp.args.StandardSave(optimizer),
+        batches=grain.checkpoint.CheckpointSave(batches),
+        run=ocp.args.JsonSave({'step': step, 'config': self.config}),
+      ),
+    )
+
+  def restore(self, trainable, optimizer, batches):
+    """The newest state that can be read, or None where there is none.
+
+    `trainable` and `optimizer` give shapes, dtypes and shardings of the arrays
+    to restore; `batches`, a grain iterator, is put where it was. A damaged
+    checkpoint is removed and the one before it taken.
+
+    Returns:
+      step, trainable, optimizer.
+
+    Raises:
+      ValueError: the run had another config, or no checkpoint can be read.
+    """
+    damage = None
+    for step in sorted(self.manager.all_steps(), reverse=True):
+      try:
+        run = self.manager.restore(
+          step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
+        )['run']
+        theirs = run['config']
+      except Exception as error:  # Orbax raises whatever its stores raise.
+        damage = damage or (step, error)
+        continue
+      refuse_other_config(self.folder.parent, theirs, self.config)
+      try:
+        restored = self.manager.restore(
+          step,
+          args=ocp.args.Composite(
+            trainable=ocp.args.StandardRestore(abstract(trainable)),
+            optimizer=ocp.args.StandardRestore(abstract(optimizer)),
+            batches=grain.checkpoint.CheckpointRestore(batches),
+          ),
+        )
+      except Exception as error:
+        damage = damage or (step, error)
+        continue
+      self.forget_after(step)
+      return step, restored['trainable'], restored['optimizer']
+    if damage:
+      step, error = damage
+      raise ValueError(
+        f'No checkpoint in {self.folder} fits this run or can be read '
+        f'(step {step}: {str(error).splitlines()[0]}); '
+        'choose another workdir, or remove that one to start again.'
+      ) from error
+    return None
+
+  def forget_after(self, step: int):
+    for damaged in [s for s in self.manager.all_steps() if s > step]:
+      logging.warning(
+        'The checkpoint of step %d in %s is damaged; going on from step %d.',
+        damaged,
+        self.folder,
+        step,
+      )
+      self.manager.delete(damaged)
+
+  def close(self):
+    """Waits for what is being saved."""
+    self.manager.wait_until_finished()
+    self.manager.close()
+
+
+def abstract(tree):
+  """Shapes, dtypes and shardings of a tree of arrays."""
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), tree
+  )

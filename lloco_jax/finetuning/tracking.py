@@ -1,0 +1,100 @@
+"""Metrics of a run: one JSON line a step, TensorBoard, and progress lines."""
+
+import collections
+import datetime
+import json
+import os
+from pathlib import Path
+import statistics
+
+import jax
+
+METRICS_FILE = 'metrics.jsonl'
+
+
+def drop_steps_after(path: Path, step: int):
+  """Keeps the lines up to `step`, so that a resumed run doubles none.
+
+  The steps after it are run again; a line cut off by a kill goes as well.
+  """
+  if not path.exists():
+    return
+  kept = []
+  for line in path.read_text('utf-8', errors='replace').splitlines():
+    try:
+      if json.loads(line)['step'] <= step:
+        kept.append(line + '\n')
+    except (ValueError, KeyError, TypeError):
+      continue
+  temporary = path.with_name(path.name + '.new')
+  temporary.write_text(''.join(kept), 'utf-8')
+  os.replace(temporary, path)
+
+
+class Tracker:
+  """Writes the metrics of a run that goes on after `step`.
+
+  Only the first process of several writes and prints.
+  """
+
+  def __init__(
+    self,
+    workdir: Path,
+    step: int,
+    total_steps: int,
+    log_every: int,
+    tensorboard: bool,
+  ):
+    self.total_steps = total_steps
+    self.log_every = log_every
+    self.recent_seconds = collections.deque(maxlen=50)
+    self.file = self.board = None
+    if jax.process_index() != 0:
+      return
+    path = Path(workdir) / METRICS_FILE
+    drop_steps_after(path, step)
+    self.file = path.open('a', encoding='utf-8')
+    if tensorboard:
+      import tensorboardX  # Slow to import, and not needed without it.
+
+      self.board = tensorboardX.SummaryWriter(
+        str(Path(workdir) / 'tensorboard'), purge_step=step + 1
+      )
+
+  def write(self, metrics: dict):
+    """One step's metrics, plain numbers with 'step' among them."""
+    self.recent_seconds.append(metrics['seconds'])
+    if self.file is None:
+      return
+    self.file.write(json.dumps(metrics) + '\n')
+    self.file.flush()
+    step = metrics['step']
+    if self.board:
+      for name, value in metrics.items():
+        if name != 'step':
+          self.board.add_scalar(name, value, step)
+    last = step == self.total_steps
+    if self.log_every and (step % self.log_every == 0 or last):
+      print(self.progress(metrics), flush=True)
+
+  def progress(self, metrics: dict) -> str:
+    """Step, loss, speed and the time left, by the median of recent steps."""
+    step = metrics['step']
+    left = statistics.median(self.recent_seconds) * (self.total_steps - step)
+    evaluated = ''.join(
+      f'  {name} {value:.4g}'
+      for name, value in metrics.items()
+      if name.startswith('evaluation/')
+    )
+    return (
+      f'step {step}/{self.total_steps}  loss {metrics["loss"]:.4f}  '
+      f'{metrics["positions_per_second"]:,.0f} positions/s '
+      f'({metrics["tokens_per_second"]:,.0f} counted)  '
+      f'{datetime.timedelta(seconds=round(left))} left{evaluated}'
+    )
+
+  def close(self):
+    if self.file:
+      self.file.close()
+    if self.board:
+      self.board.close()
