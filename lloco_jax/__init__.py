@@ -1,0 +1,21 @@
+"""LLoCO in JAX: long documents learnt offline, answered from summaries."""
+
+from lloco_jax.api import (
+  compress,
+  forward,
+  generate,
+  load_adapter,
+  loss,
+  save_adapter,
+)
+from lloco_jax.weights.checkpoint import load
+
+__all__ = [
+  'compress',
+  'forward',
+  'generate',
+  'load',
+  'load_adapter',
+  'loss',
+  'save_adapter',
+]

@@ -1,17 +1,19 @@
 """A loaded checkpoint: config, base parameters and tokenizer."""
 
 import dataclasses
+import functools
 from typing import Any
 
 from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.llama import unstack_layers
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
   """What `lloco_jax.load` returns.
 
-  `params` is the base's tree; `tokenizer` is None where the checkpoint has
-  none; `fingerprint` identifies the checkpoint's files.
+  `params` is the base's tree, layers stacked; `tokenizer` is None where the
+  checkpoint has none; `fingerprint` identifies the checkpoint's files.
   """
 
   config: LlamaConfig
@@ -19,3 +21,8 @@ class Model:
   tokenizer: Any
   name: str
   fingerprint: str
+
+  @functools.cached_property
+  def unstacked_params(self) -> dict:
+    """The parameters one tree a layer, as decoding wants them."""
+    return unstack_layers(self.params)

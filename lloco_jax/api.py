@@ -1,0 +1,266 @@
+"""The functions of `import lloco_jax as lloco`."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lloco_jax.compression.segments import (
+  check_compressor,
+  compress_ids,
+  split_length,
+)
+from lloco_jax.finetuning.loss import IGNORED, cross_entropy
+from lloco_jax.generation.decoding import decode, prefill
+from lloco_jax.model import Model
+from lloco_jax.nn import autocompressor
+from lloco_jax.nn import llama
+from lloco_jax.nn.lora import Adapter
+from lloco_jax.weights import peft
+
+
+def load_adapter(folder, model: Model) -> Adapter:
+  """Reads a PEFT adapter folder made for the model's base.
+
+  Raises:
+    FileNotFoundError: the folder or one of its files is missing.
+    ValueError: it was made for another base, or is not a plain LoRA.
+  """
+  return peft.load_adapter(folder, model.config)
+
+
+def save_adapter(folder, adapter: Adapter, model: Model) -> None:
+  """Writes a PEFT adapter folder, which the peft library loads too."""
+  peft.save_adapter(folder, adapter, model.name)
+
+
+def compress(
+  model: Model,
+  ids,
+  segment_length: int = 1536,
+  segment_lengths=None,
+  adapter: Adapter | None = None,
+  earlier=None,
+) -> jax.Array:
+  """Summary vectors of token ids.
+
+  Args:
+    model: an AutoCompressor.
+    ids: [T] or [B, T] token ids.
+    segment_length: tokens a segment; the last may be shorter.
+    segment_lengths: the length of every segment instead.
+    adapter: compress through an adapter.
+    earlier: vectors [n, D] or [B, n, D] of the text before the ids.
+
+  Returns:
+    [n, D] or [B, n, D]: the vectors of all segments, or of the last one
+    when the checkpoint does not accumulate them.
+
+  Raises:
+    ValueError: the checkpoint is no compressor, or the ids are unusable.
+  """
+  check_compressor(model.config)
+  ids = check_ids(model, ids)
+  single = ids.ndim == 1
+  if single:
+    ids = ids[None]
+    earlier = None if earlier is None else earlier[None]
+  lengths = split_length(ids.shape[1], segment_length, segment_lengths)
+  summaries = compress_ids(
+    model.params, model.config, ids, lengths, adapter, earlier
+  )
+  return summaries[0] if single else summaries
+
+
+@functools.partial(jax.jit, static_argnames=('config',))
+def _forward(params, config, ids, context, adapter, adapter_ids):
+  hidden, _, _ = autocompressor.read(
+    params, config, ids, context, adapter=adapter, adapter_ids=adapter_ids
+  )
+  return llama.logits(params, config, hidden[:, context.shape[1] :])
+
+
+def forward(
+  model: Model, ids, context=None, adapter=None, adapter_ids=None
+) -> jax.Array:
+  """Logits [B, T, V] of token ids [B, T] behind a context [B, n, D].
+
+  A [T] row with an [n, D] context gives [T, V]. `adapter` may be a bank,
+  with `adapter_ids` [B] (-1: the base alone).
+  """
+  ids, context, single = _rows(model, ids, context)
+  logits = _forward(
+    model.params, model.config, ids, context, adapter, adapter_ids
+  )
+  return logits[0] if single else logits
+
+
+@functools.partial(jax.jit, static_argnames=('config',))
+def _loss(params, config, ids, labels, context, adapter):
+  hidden, _, _ = autocompressor.read(
+    params, config, ids, context, adapter=adapter
+  )
+  # The last vector of the context predicts the first token.
+  size = context.shape[1]
+  predicting = hidden[:, max(size, 1) - 1 : -1]
+  targets = labels[:, 0 if size else 1 :]
+  total, count = cross_entropy(
+    params,
+    config,
+    predicting.reshape(-1, hidden.shape[-1]),
+    targets.reshape(-1),
+  )
+  return total / jnp.maximum(count, 1)
+
+
+def loss(model: Model, ids, labels, context=None, adapter=None) -> jax.Array:
+  """Mean next-token loss in nats over the labels that count.
+
+  Args:
+    model: the base.
+    ids: [B, T] token ids.
+    labels: [B, T]; each is predicted from what stands before it; -100 is
+      not counted.
+    context: [B, n, D] summary vectors.
+    adapter: what `jax.grad` differentiates.
+  """
+  ids, context, single = _rows(model, ids, context)
+  labels = jnp.asarray(labels, jnp.int32)
+  labels = labels[None] if single else labels
+  if labels.shape != ids.shape:
+    raise ValueError(
+      f'labels are {labels.shape} and ids {ids.shape}; they must match.'
+    )
+  return _loss(model.params, model.config, ids, labels, context, adapter)
+
+
+def generate(
+  model: Model,
+  ids,
+  context=None,
+  adapter: Adapter | None = None,
+  max_new_tokens: int = 16,
+  *,
+  lengths=None,
+  context_lengths=None,
+  adapter_ids=None,
+  temperature: float = 0.0,
+  top_p: float = 1.0,
+  seed: int = 0,
+  stop_tokens=None,
+) -> jax.Array:
+  """New token ids [B, max_new_tokens] behind prompts [B, T].
+
+  Args:
+    model: the base.
+    ids: [B, T] prompts, padded on the right where `lengths` [B] says so.
+    context: [B, n, D] summary vectors, of which `context_lengths` [B] count.
+    adapter: of all rows, or a bank with `adapter_ids` [B] (-1: none).
+    max_new_tokens: tokens a row; after a stop token a row repeats it.
+    temperature: 0 is greedy.
+    top_p: see generation/sampling.py.
+    seed: of the random choices.
+    stop_tokens: ids that end a row; the checkpoint's EOS by default.
+
+  Raises:
+    ValueError: context, prompt and new tokens exceed the model's window.
+  """
+  ids, context, single = _rows(model, ids, context)
+  config = model.config
+  if max_new_tokens < 1:
+    raise ValueError(f'max_new_tokens is {max_new_tokens}; it must be >= 1.')
+  needed = context.shape[1] + ids.shape[1] + max_new_tokens
+  check_window(config, needed)
+  batch, width = ids.shape
+  if lengths is None:
+    lengths = jnp.full((batch,), width)
+  if context_lengths is None:
+    context_lengths = jnp.full((batch,), context.shape[1])
+  lengths = jnp.asarray(lengths, jnp.int32)[:, None]
+  context_lengths = jnp.asarray(context_lengths, jnp.int32)
+  first, cache = prefill(
+    model.params,
+    config,
+    context,
+    context_lengths,
+    ids[:, None],
+    lengths,
+    adapter,
+    adapter_ids,
+    max_new_tokens - 1,
+  )
+  if adapter is not None:
+    adapter = adapter.replace(weights=llama.unstack_layers(adapter.weights))
+  stop = config.eos_token_ids if stop_tokens is None else tuple(stop_tokens)
+  tokens = decode(
+    model.unstacked_params,
+    config,
+    first,
+    cache,
+    context_lengths[:, None] + lengths,
+    adapter,
+    adapter_ids,
+    jax.random.key(seed),
+    max_new_tokens,
+    temperature,
+    top_p,
+    stop,
+  )[:, 0]
+  return tokens[0] if single else tokens
+
+
+def check_window(config, needed: int) -> None:
+  """Raises ValueError when a row is longer than the model's window."""
+  window = config.max_position_embeddings
+  if needed > window:
+    raise ValueError(
+      f'Context, prompt and new tokens take {needed} positions; the model has '
+      f'{window}. Compress the context or ask for less.'
+    )
+
+
+def check_ids(model: Model, ids) -> np.ndarray:
+  """Token ids as int32; raises ValueError where they cannot be looked up."""
+  ids = np.asarray(ids)
+  if ids.ndim not in (1, 2) or not np.issubdtype(ids.dtype, np.integer):
+    raise ValueError(
+      f'ids are {ids.dtype}{list(ids.shape)}; give integers [T] or [B, T].'
+    )
+  if ids.size == 0:
+    raise ValueError('There are no token ids: the text is empty.')
+  if ids.min() < 0 or ids.max() >= model.config.vocab_size:
+    raise ValueError(
+      f'Token id {ids.min() if ids.min() < 0 else ids.max()} is outside the '
+      f"model's vocabulary of {model.config.vocab_size}."
+    )
+  return ids.astype(np.int32)
+
+
+def _rows(model, ids, context):
+  ids = check_ids(model, ids)
+  single = ids.ndim == 1
+  ids = ids[None] if single else ids
+  dtype = model.params['norm']['scale'].dtype
+  width = model.config.hidden_size
+  if context is None:
+    context = jnp.zeros((ids.shape[0], 0, width), dtype)
+  context = jnp.asarray(context, dtype)
+  context = context[None] if single and context.ndim == 2 else context
+  if context.ndim != 3 or context.shape[::2] != (ids.shape[0], width):
+    raise ValueError(
+      f'The context is {list(context.shape)}; for {ids.shape[0]} rows of this '
+      f'model it must be [{ids.shape[0]}, n, {width}].'
+    )
+  return ids, context, single
+
+
+__all__ = [
+  'IGNORED',
+  'compress',
+  'forward',
+  'generate',
+  'load_adapter',
+  'loss',
+  'save_adapter',
+]

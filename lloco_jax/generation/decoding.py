@@ -1,0 +1,187 @@
+"""Prefill and the decode loop.
+
+A row holds one context and Q questions behind it, packed side by side: each
+sees the context and itself. So a document is read once for all its
+questions, and a batch of rows with one question each is the case Q = 1.
+"""
+
+import functools
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from lloco_jax.generation.sampling import sample
+from lloco_jax.nn.attention import SHARED, UNSEEN
+from lloco_jax.nn.autocompressor import read
+from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.llama import (
+  KeyValues,
+  Positions,
+  embed,
+  hidden_states,
+  logits,
+)
+from lloco_jax.nn.lora import Adapter
+
+
+@struct.dataclass
+class Cache:
+  """Keys and values of everything read so far.
+
+  `layers` is a list of KeyValues [B, S, K, H]; `positions` and `groups`
+  [B, S] say what stands in a slot (UNSEEN: nothing).
+  """
+
+  layers: list
+  positions: jax.Array
+  groups: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=('config', 'new_slots'))
+def prefill(
+  params,
+  config: LlamaConfig,
+  context,
+  context_lengths,
+  prompts,
+  prompt_lengths,
+  adapter: Adapter | None = None,
+  adapter_ids=None,
+  new_slots: int = 0,
+):
+  """Reads contexts and prompts.
+
+  Args:
+    params: base parameters, layers stacked.
+    config: the base's config.
+    context: [B, C, D]; context_lengths: [B].
+    prompts: [B, Q, T] ids, padded on the right; prompt_lengths: [B, Q],
+      0 for a question that is not there.
+    adapter, adapter_ids: see nn/llama.py.
+    new_slots: cache slots kept free for tokens to come.
+
+  Returns:
+    Logits [B, Q, V] of each prompt's last token, and the Cache.
+  """
+  batch, questions, width = prompts.shape
+  column = jnp.arange(width, dtype=jnp.int32)
+  there = column < prompt_lengths[..., None]
+  offsets = jnp.where(there, column, UNSEEN).reshape(batch, -1)
+  groups = jnp.repeat(jnp.arange(1, questions + 1, dtype=jnp.int32), width)
+  groups = jnp.broadcast_to(groups, (batch, questions * width))
+  hidden, kept, positions = read(
+    params,
+    config,
+    prompts.reshape(batch, -1),
+    context,
+    context_lengths,
+    offsets,
+    groups,
+    adapter,
+    adapter_ids,
+  )
+  last = jnp.arange(questions) * width + jnp.maximum(prompt_lengths, 1) - 1
+  last = last + context.shape[1]
+  hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
+  pad = ((0, 0), (0, new_slots), (0, 0), (0, 0))
+  layers = [
+    KeyValues(jnp.pad(kept.key[i], pad), jnp.pad(kept.value[i], pad))
+    for i in range(config.num_hidden_layers)
+  ]
+  free = ((0, 0), (0, new_slots))
+  return logits(params, config, hidden), Cache(
+    layers,
+    jnp.pad(positions.key, free, constant_values=UNSEEN),
+    jnp.pad(positions.key_groups, free, constant_values=SHARED),
+  )
+
+
+@functools.partial(
+  jax.jit,
+  static_argnames=('config', 'steps', 'temperature', 'top_p', 'stop_tokens'),
+  donate_argnums=(3,),
+)
+def decode(
+  params,
+  config: LlamaConfig,
+  first_logits,
+  cache: Cache,
+  lengths,
+  adapter: Adapter | None,
+  adapter_ids,
+  key,
+  steps: int,
+  temperature: float = 0.0,
+  top_p: float = 1.0,
+  stop_tokens: tuple[int, ...] = (),
+):
+  """Generates up to `steps` tokens a question, in one program.
+
+  Args:
+    params: base parameters, layers unstacked (as is `adapter.weights`).
+    config: the base's config.
+    first_logits: [B, Q, V], from `prefill`.
+    cache: from `prefill`, with Q (steps - 1) slots free at its end.
+    lengths: [B, Q] positions before the first new token.
+    adapter, adapter_ids: see nn/llama.py.
+    key: of the random choices.
+    steps: tokens to generate.
+    temperature, top_p: see sampling.py.
+    stop_tokens: a question that produced one is done.
+
+  Returns:
+    int32 [B, Q, steps]; a question's tokens after a stop token repeat it.
+  """
+  batch, questions, _ = first_logits.shape
+  start = cache.positions.shape[1] - questions * (steps - 1)
+  own = jnp.arange(1, questions + 1, dtype=jnp.int32)
+  own = jnp.broadcast_to(own, (batch, questions))
+
+  def stopped(tokens):
+    done = jnp.zeros(tokens.shape, bool)
+    for stop in stop_tokens:
+      done |= tokens == stop
+    return done
+
+  def choose(step, scores):
+    return sample(scores, jax.random.fold_in(key, step), temperature, top_p)
+
+  def unfinished(carry):
+    step, _, _, done, _ = carry
+    return (step < steps) & ~jnp.all(done)
+
+  def advance(carry):
+    step, tokens, output, done, cache = carry
+    slot = start + (step - 1) * questions
+    position = lengths + step - 1
+    write = functools.partial(
+      jax.lax.dynamic_update_slice, start_indices=(0, slot)
+    )
+    positions = write(cache.positions, position)
+    groups = write(cache.groups, own)
+    hidden, layers = hidden_states(
+      params,
+      config,
+      embed(params, tokens).astype(cache.layers[0].key.dtype),
+      Positions(position, positions, own, groups),
+      adapter,
+      adapter_ids,
+      cache.layers,
+      slot,
+    )
+    fresh = choose(step, logits(params, config, hidden))
+    tokens = jnp.where(done, tokens, fresh)
+    output = jax.lax.dynamic_update_slice(
+      output, tokens[..., None], (0, 0, step)
+    )
+    cache = Cache(layers, positions, groups)
+    return step + 1, tokens, output, done | stopped(tokens), cache
+
+  tokens = choose(0, first_logits)
+  # A loop that stops early leaves the stop token in the rest.
+  output = jnp.broadcast_to(tokens[..., None], (batch, questions, steps))
+  carry = (jnp.int32(1), tokens, output, stopped(tokens), cache)
+  step, tokens, output, _, _ = jax.lax.while_loop(unfinished, advance, carry)
+  unwritten = jnp.arange(steps) >= step
+  return jnp.where(unwritten, tokens[..., None], output)

@@ -1,0 +1,225 @@
+"""The AutoCompressor: text in, summary vectors out, segment by segment.
+
+A segment is read behind the summary vectors of the segments before it, and
+its own are the final hidden states at the summary tokens appended to it
+(Chevalier et al. 2023, section 3; Tan et al. 2024, section 3.1). Earlier
+vectors stand at the same positions every time and see only what is before
+them, so their keys and values never change: they are kept, and only
+[new vectors | segment | summary tokens] runs.
+"""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from lloco_jax.nn.attention import SHARED, UNSEEN
+from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.llama import KeyValues, Positions, embed, hidden_states
+from lloco_jax.nn.lora import Adapter
+
+
+@struct.dataclass
+class CompressionState:
+  """What the next segment needs to know of those before it.
+
+  `prefix` holds keys and values of the vectors that have run, of which the
+  first `prefix_length` slots are filled; `vectors` [B, n, D] have not run.
+  """
+
+  prefix: KeyValues
+  prefix_length: jax.Array
+  vectors: jax.Array
+
+
+def init_state(
+  config: LlamaConfig, vectors, prefix_slots: int = 0
+) -> CompressionState:
+  """The state behind summary vectors [B, n, D] that have not run yet.
+
+  With n = 0 it is the start of a document; with the vectors of a stored
+  document it is where that document goes on.
+  """
+  batch, _, _ = vectors.shape
+  shape = (
+    config.num_hidden_layers,
+    batch,
+    prefix_slots,
+    config.num_key_value_heads,
+    config.head_dim,
+  )
+  empty = jnp.zeros(shape, vectors.dtype)
+  return CompressionState(KeyValues(empty, empty), jnp.int32(0), vectors)
+
+
+def grow_prefix(state: CompressionState, slots: int) -> CompressionState:
+  """The same state with room for at least `slots` kept vectors."""
+  missing = slots - state.prefix.key.shape[2]
+  if missing <= 0:
+    return state
+  pad = ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0))
+  return state.replace(
+    prefix=jax.tree.map(lambda leaf: jnp.pad(leaf, pad), state.prefix)
+  )
+
+
+def compress_segment(
+  params: dict,
+  config: LlamaConfig,
+  tokens,
+  lengths,
+  state: CompressionState,
+  adapter: Adapter | None = None,
+  dropout_key=None,
+  remat: str = 'none',
+):
+  """Reads one segment of every row and writes its summary vectors.
+
+  Args:
+    params: the compressor's parameters, layers stacked.
+    config: its config; `summary_length` is the number of vectors, K.
+    tokens: [B, T] ids, padded on the right.
+    lengths: [B] tokens that count in each row.
+    state: of the segments before; its prefix needs room for its vectors.
+    adapter: compresses with an adapter (training of a compressor).
+    dropout_key: turns the adapter's dropout on.
+    remat: see nn/llama.py.
+
+  Returns:
+    Hidden states [B, T, D] of the segment's tokens; and the next state,
+    whose `vectors` [B, K, D] are the segment's summary vectors.
+  """
+  batch, width = tokens.shape
+  pending = state.vectors.shape[1]
+  slots = jnp.arange(state.prefix.key.shape[2])
+  if config.accumulate_summary and slots.size < pending:
+    raise ValueError(
+      f'The prefix has {slots.size} slots for {pending} vectors; '
+      'call grow_prefix first.'
+    )
+  count = config.summary_length
+  dtype = state.vectors.dtype
+  summary_tokens = jnp.broadcast_to(
+    params['embed_summary']['embedding'].astype(dtype),
+    (batch, count, config.hidden_size),
+  )
+  embeddings = jnp.concatenate(
+    [state.vectors, embed(params, tokens).astype(dtype), summary_tokens],
+    axis=1,
+  )
+
+  start = state.prefix_length
+  column = jnp.arange(width)
+  rows = (batch, pending)
+  vector_positions = jnp.broadcast_to(start + jnp.arange(pending), rows)
+  segment_positions = jnp.broadcast_to(
+    start + pending + column, (batch, width)
+  )
+  summary_positions = start + pending + lengths[:, None] + jnp.arange(count)
+  query = jnp.concatenate(
+    [vector_positions, segment_positions, summary_positions], axis=1
+  )
+  padding = column >= lengths[:, None]
+  prefix_positions = jnp.where(slots < start, slots, UNSEEN)
+  key = jnp.concatenate(
+    [
+      jnp.broadcast_to(prefix_positions, (batch, slots.size)),
+      vector_positions,
+      jnp.where(padding, UNSEEN, segment_positions),
+      summary_positions,
+    ],
+    axis=1,
+  ).astype(jnp.int32)
+
+  hidden, new = hidden_states(
+    params,
+    config,
+    embeddings,
+    Positions(query.astype(jnp.int32), key),
+    adapter,
+    cache=state.prefix if slots.size else None,
+    dropout_key=dropout_key,
+    remat=remat,
+  )
+  summaries = hidden[:, pending + width :]
+  if config.accumulate_summary and slots.size:
+    keep = jax.tree.map(
+      lambda kept, now: jax.lax.dynamic_update_slice(
+        kept, now[:, :, :pending], (0, 0, start, 0, 0)
+      ),
+      state.prefix,
+      new,
+    )
+    state = CompressionState(keep, start + pending, summaries)
+  else:
+    state = state.replace(vectors=summaries)
+  return hidden[:, pending : pending + width], state
+
+
+def read(
+  params: dict,
+  config: LlamaConfig,
+  tokens,
+  context,
+  context_lengths=None,
+  offsets=None,
+  groups=None,
+  adapter: Adapter | None = None,
+  adapter_ids=None,
+  dropout_key=None,
+  remat: str = 'none',
+):
+  """Reads tokens behind a context of summary vectors or embeddings.
+
+  Several questions can be packed into a row: `offsets` counts each from its
+  own first token, and `groups` keeps them from seeing one another.
+
+  Args:
+    params: base parameters, layers stacked.
+    config: the base's config.
+    tokens: [B, T] ids.
+    context: [B, C, D], padded on the right; C may be 0.
+    context_lengths: [B] vectors that count; None for all of them.
+    offsets: [B, T] position behind the context, UNSEEN for padding; None
+      for 0, 1, 2, ...
+    groups: [B, T] from 1 up, SHARED for all to see; None without packing.
+    adapter, adapter_ids, dropout_key, remat: see `hidden_states`.
+
+  Returns:
+    Hidden states [B, C + T, D] of context and tokens, their keys and
+    values, and their `Positions`.
+  """
+  batch, width = tokens.shape
+  size = context.shape[1]
+  if context_lengths is None:
+    context_lengths = jnp.full((batch,), size, jnp.int32)
+  if offsets is None:
+    offsets = jnp.broadcast_to(jnp.arange(width, dtype=jnp.int32), tokens.shape)
+  slots = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), (batch, size))
+  padding = offsets == UNSEEN
+  behind = context_lengths[:, None] + jnp.where(padding, 0, offsets)
+  query = jnp.concatenate([slots, behind], axis=1)
+  key = jnp.concatenate(
+    [
+      jnp.where(slots < context_lengths[:, None], slots, UNSEEN),
+      jnp.where(padding, UNSEEN, behind),
+    ],
+    axis=1,
+  )
+  if groups is not None:
+    shared = jnp.full((batch, size), SHARED, groups.dtype)
+    groups = jnp.concatenate([shared, groups], axis=1)
+  positions = Positions(query, key, groups, groups)
+  embeddings = jnp.concatenate(
+    [context, embed(params, tokens).astype(context.dtype)], axis=1
+  )
+  hidden, new = hidden_states(
+    params,
+    config,
+    embeddings,
+    positions,
+    adapter,
+    adapter_ids,
+    dropout_key=dropout_key,
+    remat=remat,
+  )
+  return hidden, new, positions

@@ -1,0 +1,347 @@
+"""The Llama network.
+
+Axes: B batch, T positions, D model, N heads, K key-value heads, H head size,
+F mlp, V vocabulary, L layers. Layers are stacked on a leading axis and
+scanned (training, compression, prefill) or are one tree each (decoding,
+after `unstack_layers`).
+"""
+
+from flax import struct
+import flax.linen as nn
+import jax
+from jax.ad_checkpoint import checkpoint_name
+import jax.numpy as jnp
+import numpy as np
+
+from lloco_jax.nn.attention import attention
+from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.lora import Adapter, LoraLinear, scaled_weights
+
+# What the backward pass keeps of a layer; the rest is computed again.
+# 'projections' costs 5% more FLOPs than keeping everything and a tenth of
+# the memory; 'full' keeps nothing but the layer's input.
+REMAT_POLICIES = {
+  'none': None,
+  'projections': jax.checkpoint_policies.save_only_these_names(
+    'qkv', 'attention', 'gate', 'up'
+  ),
+  'attention': jax.checkpoint_policies.save_only_these_names(
+    'qkv', 'attention'
+  ),
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
+
+
+@struct.dataclass
+class KeyValues:
+  """Keys and values of positions: [B, S, K, H], or [L, B, S, K, H]."""
+
+  key: jax.Array
+  value: jax.Array
+
+
+@struct.dataclass
+class Positions:
+  """Where the queries and keys of one call stand; see nn/attention.py.
+
+  `query` [B, T] and `key` [B, S] are positions; the groups may be None.
+  """
+
+  query: jax.Array
+  key: jax.Array
+  query_groups: jax.Array | None = None
+  key_groups: jax.Array | None = None
+
+
+def inverse_frequencies(config: LlamaConfig) -> np.ndarray:
+  """Rotary frequencies [H / 2], scaled as the config says."""
+  exponent = np.arange(0, config.head_dim, 2) / config.head_dim
+  frequency = config.rope_theta**-exponent
+  scaling = config.rope_scaling
+  if scaling is None:
+    return frequency
+  if scaling.kind == 'linear':
+    return frequency / scaling.factor
+  wavelength = 2 * np.pi / frequency
+  original = scaling.original_max_position_embeddings
+  low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  smooth = np.clip((original / wavelength - low) / (high - low), 0, 1)
+  return frequency * (smooth + (1 - smooth) / scaling.factor)
+
+
+def rotary_tables(config: LlamaConfig, positions, dtype):
+  """cos and sin [B, T, 1, H / 2] of the positions' angles."""
+  wide = jnp.promote_types(dtype, jnp.float32)
+  frequency = jnp.asarray(inverse_frequencies(config), wide)
+  angles = positions.astype(wide)[:, :, None, None] * frequency
+  return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x, cos, sin):
+  """Rotary embedding of [B, T, N, H], halves paired as in Hugging Face."""
+  first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
+  rotated = [first * cos - second * sin, second * cos + first * sin]
+  return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+
+
+class RMSNorm(nn.Module):
+  epsilon: float
+
+  @nn.compact
+  def __call__(self, x):
+    scale = self.param('scale', nn.initializers.ones, (x.shape[-1],))
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    variance = jnp.mean(jnp.square(wide), axis=-1, keepdims=True)
+    normed = wide * jax.lax.rsqrt(variance + self.epsilon)
+    return normed.astype(x.dtype) * scale.astype(x.dtype)
+
+
+class Attention(nn.Module):
+  config: LlamaConfig
+  dropout: float
+
+  @nn.compact
+  def __call__(self, x, cache, rotary, positions, adapter_ids, slot):
+    c = self.config
+    heads, kv_heads = c.num_attention_heads, c.num_key_value_heads
+
+    def project(name, inputs, features):
+      linear = LoraLinear(features, c.attention_bias, self.dropout, name=name)
+      return linear(inputs, adapter_ids)
+
+    def split(flat, count):
+      return flat.reshape(*flat.shape[:2], count, c.head_dim)
+
+    query = split(project('q_proj', x, heads * c.head_dim), heads)
+    key = split(project('k_proj', x, kv_heads * c.head_dim), kv_heads)
+    value = split(project('v_proj', x, kv_heads * c.head_dim), kv_heads)
+    query = checkpoint_name(rotate(query, *rotary), 'qkv')
+    new = KeyValues(
+      checkpoint_name(rotate(key, *rotary), 'qkv'),
+      checkpoint_name(value, 'qkv'),
+    )
+    if cache is None:
+      every = new
+    elif slot is None:
+      every = jax.tree.map(
+        lambda old, now: jnp.concatenate([old, now], axis=1), cache, new
+      )
+    else:
+      every = new = jax.tree.map(
+        lambda old, now: jax.lax.dynamic_update_slice(
+          old, now, (0, slot, 0, 0)
+        ),
+        cache,
+        new,
+      )
+    mixed = attention(
+      query,
+      every.key,
+      every.value,
+      positions.query,
+      positions.key,
+      positions.query_groups,
+      positions.key_groups,
+      layout_is_causal=slot is None,
+    )
+    mixed = checkpoint_name(mixed, 'attention')
+    mixed = mixed.reshape(*mixed.shape[:2], heads * c.head_dim)
+    return project('o_proj', mixed, c.hidden_size), new
+
+
+class Mlp(nn.Module):
+  config: LlamaConfig
+  dropout: float
+
+  @nn.compact
+  def __call__(self, x, adapter_ids):
+    c = self.config
+
+    def project(name, inputs, features):
+      linear = LoraLinear(features, c.mlp_bias, self.dropout, name=name)
+      return linear(inputs, adapter_ids)
+
+    gate = checkpoint_name(project('gate_proj', x, c.intermediate_size), 'gate')
+    up = checkpoint_name(project('up_proj', x, c.intermediate_size), 'up')
+    return project('down_proj', nn.silu(gate) * up, c.hidden_size)
+
+
+class Block(nn.Module):
+  config: LlamaConfig
+  dropout: float
+
+  @nn.compact
+  def __call__(self, x, cache, rotary, positions, adapter_ids, slot):
+    c = self.config
+    normed = RMSNorm(c.rms_norm_eps, name='input_layernorm')(x)
+    mixed, new = Attention(c, self.dropout, name='self_attn')(
+      normed, cache, rotary, positions, adapter_ids, slot
+    )
+    x = x + mixed
+    normed = RMSNorm(c.rms_norm_eps, name='post_attention_layernorm')(x)
+    return x + Mlp(c, self.dropout, name='mlp')(normed, adapter_ids), new
+
+
+class Embedding(nn.Module):
+  rows: int
+  features: int
+
+  def setup(self):
+    self.embedding = self.param(
+      'embedding',
+      nn.initializers.normal(0.02),
+      (self.rows, self.features),
+    )
+
+
+class Llama(nn.Module):
+  """Holds the parameters; call it through the functions below."""
+
+  config: LlamaConfig
+  dropout: float = 0.0
+  remat: str = 'none'
+  stacked: bool = True
+
+  def setup(self):
+    c = self.config
+    self.embed_tokens = Embedding(c.vocab_size, c.hidden_size)
+    if c.summary_length:
+      self.embed_summary = Embedding(c.summary_length, c.hidden_size)
+    block = Block
+    if self.remat != 'none':
+      block = nn.remat(
+        Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False
+      )
+    if self.stacked:
+      self.layers = nn.scan(
+        block,
+        variable_axes={'params': 0, 'lora': 0},
+        split_rngs={'params': True, 'dropout': True},
+        in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+        length=c.num_hidden_layers,
+      )(c, self.dropout)
+    else:
+      self.layers = [
+        block(c, self.dropout) for _ in range(c.num_hidden_layers)
+      ]
+    self.norm = RMSNorm(c.rms_norm_eps)
+    if not c.tie_word_embeddings:
+      self.lm_head = nn.Dense(c.vocab_size, use_bias=False)
+
+  def hidden(self, x, positions, cache=None, adapter_ids=None, slot=None):
+    rotary = rotary_tables(self.config, positions.query, x.dtype)
+    rest = (rotary, positions, adapter_ids, slot)
+    if self.stacked:
+      x, new = self.layers(x, cache, *rest)
+    else:
+      new = []
+      for index, layer in enumerate(self.layers):
+        x, kept = layer(x, cache[index] if cache else None, *rest)
+        new.append(kept)
+    return self.norm(x), new
+
+  def logits(self, hidden):
+    if self.config.tie_word_embeddings:
+      table = self.embed_tokens.embedding.astype(hidden.dtype)
+      return jnp.einsum('...d,vd->...v', hidden, table)
+    return self.lm_head(hidden)
+
+  def __call__(self, tokens):
+    positions = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
+    if self.config.summary_length:
+      _ = self.embed_summary.embedding
+    x = self.embed_tokens.embedding[tokens]
+    hidden, _ = self.hidden(x, Positions(positions, positions))
+    return self.logits(hidden)
+
+
+def init_params(config: LlamaConfig, key: jax.Array, dtype='float32') -> dict:
+  """Random base parameters, layers stacked."""
+  tokens = jnp.zeros((1, 1), jnp.int32)
+  variables = Llama(config).init(key, tokens)
+  return jax.tree.map(lambda leaf: leaf.astype(dtype), variables['params'])
+
+
+def embed(params: dict, tokens) -> jax.Array:
+  """Token ids [...] -> embeddings [..., D]."""
+  return params['embed_tokens']['embedding'][tokens]
+
+
+def hidden_states(
+  params: dict,
+  config: LlamaConfig,
+  embeddings,
+  positions: Positions,
+  adapter: Adapter | None = None,
+  adapter_ids=None,
+  cache=None,
+  slot=None,
+  dropout_key=None,
+  remat: str = 'none',
+):
+  """Runs the layers and the final norm.
+
+  Args:
+    params: base parameters, layers stacked or unstacked.
+    config: the base's config.
+    embeddings: [B, T, D], in the dtype to compute in.
+    positions: of the T queries, and of all keys: the cache's, then the T.
+    adapter: an Adapter, or a bank with `adapter_ids` [B] (-1: base alone).
+      Unstacked params need an unstacked adapter (`unstack_layers`).
+    cache: KeyValues put before the T positions ([L, B, S, K, H] stacked, or
+      a list of one a layer), or the buffers to write into when `slot` is
+      given.
+    slot: first index of the buffers that the T positions are written to.
+    dropout_key: turns the adapter's dropout on.
+    remat: key of REMAT_POLICIES.
+
+  Returns:
+    Hidden states [B, T, D] after the final norm, and KeyValues: of the T
+    positions, or the written buffers when `slot` is given.
+  """
+  module = Llama(
+    config,
+    dropout=adapter.dropout if adapter and dropout_key is not None else 0.0,
+    remat=remat,
+    stacked='layers' in params,
+  )
+  variables = {'params': params}
+  if adapter is not None:
+    variables['lora'] = scaled_weights(adapter)
+    if adapter.bank_size is not None and adapter_ids is None:
+      raise ValueError('A bank of adapters needs adapter_ids, one a row.')
+  rngs = None if dropout_key is None else {'dropout': dropout_key}
+  return module.apply(
+    variables,
+    embeddings,
+    positions,
+    cache,
+    adapter_ids,
+    slot,
+    rngs=rngs,
+    method=Llama.hidden,
+  )
+
+
+def logits(params: dict, config: LlamaConfig, hidden) -> jax.Array:
+  """Hidden states [..., D] -> logits [..., V]."""
+  tree = {
+    name: params[name]
+    for name in ('embed_tokens', 'lm_head')
+    if name in params
+  }
+  return Llama(config).apply({'params': tree}, hidden, method=Llama.logits)
+
+
+def unstack_layers(tree: dict) -> dict:
+  """{'layers': [L, ...] leaves} -> {'layers_0': ..., 'layers_1': ...}.
+
+  For decoding, where a layer sliced out of a stack is a copy of its weights
+  at every token.
+  """
+  layers = tree['layers']
+  count = jax.tree.leaves(layers)[0].shape[0]
+  rest = {name: leaf for name, leaf in tree.items() if name != 'layers'}
+  for index in range(count):
+    rest[f'layers_{index}'] = jax.tree.map(lambda x, i=index: x[i], layers)
+  return rest

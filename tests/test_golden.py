@@ -1,0 +1,174 @@
+"""The network against what the torch reference computed (tests/golden)."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import lloco_jax as lloco
+from lloco_jax.nn.autocompressor import compress_segment, grow_prefix
+from lloco_jax.nn.autocompressor import init_state
+from lloco_jax.nn.llama import logits
+from lloco_jax.weights.peft import peft_names
+
+
+def relative_error(actual, expected):
+  actual, expected = np.asarray(actual), np.asarray(expected)
+  assert actual.shape == expected.shape
+  return np.abs(actual - expected).max() / np.abs(expected).max()
+
+
+@pytest.fixture(params=['accumulate', 'no_accumulate'], scope='module')
+def case(request, golden):
+  folder = golden / request.param
+  model = lloco.load(str(folder))
+  expected = dict(np.load(folder / 'expected.npz'))
+  segments = json.loads((folder / 'segments.json').read_text())
+  adapter = lloco.load_adapter(str(folder / 'adapter'), model)
+  return model, expected, segments, adapter
+
+
+def spans(lengths, total):
+  if isinstance(lengths, int):
+    full, rest = divmod(total, lengths)
+    lengths = [lengths] * full + [rest] * bool(rest)
+  return lengths
+
+
+def test_logits_without_context(case):
+  model, expected, _, _ = case
+  actual = lloco.forward(model, expected['input_ids'][:, :40])
+  assert relative_error(actual, expected['plain_logits']) < 1e-4
+
+
+def test_summaries_of_equal_and_ragged_segments(case):
+  model, expected, segments, _ = case
+  ids = expected['input_ids']
+  for name, lengths in segments.items():
+    actual = lloco.compress(
+      model, ids, segment_lengths=spans(lengths, ids.shape[1])
+    )
+    assert relative_error(actual, expected[f'{name}.summary']) < 5e-4, name
+    one = lloco.compress(
+      model, ids[1], segment_lengths=spans(lengths, ids.shape[1])
+    )
+    assert relative_error(one, expected[f'{name}.summary'][1]) < 5e-4, name
+  if isinstance(segments.get('equal'), int):
+    actual = lloco.compress(model, ids, segment_length=segments['equal'])
+    assert relative_error(actual, expected['equal.summary']) < 5e-4
+
+
+def test_logits_of_segments_behind_summaries(case):
+  model, expected, segments, _ = case
+  ids = expected['input_ids']
+  for name, lengths in segments.items():
+    state = init_state(model.config, jnp.zeros((2, 0, 64)))
+    start, actual = 0, []
+    for length in spans(lengths, ids.shape[1]):
+      state = grow_prefix(state, start)
+      hidden, state = compress_segment(
+        model.params,
+        model.config,
+        ids[:, start : start + length],
+        jnp.full((2,), length),
+        state,
+      )
+      actual.append(logits(model.params, model.config, hidden))
+      start += length
+    actual = jnp.concatenate(actual, axis=1)
+    assert relative_error(actual, expected[f'{name}.logits']) < 5e-4, name
+
+
+def test_finetuning_loss_and_adapter_logits(case):
+  model, expected, _, adapter = case
+  ids, labels = expected['finetune.input_ids'], expected['finetune.labels']
+  context = expected['finetune.context']
+  base = lloco.loss(model, ids, labels, context=context)
+  assert relative_error(base, expected['finetune.base_loss']) < 1e-4
+  adapted = lloco.loss(model, ids, labels, context=context, adapter=adapter)
+  assert relative_error(adapted, expected['adapter.loss']) < 1e-4
+  actual = lloco.forward(model, ids, context=context, adapter=adapter)
+  size = context.shape[1]
+  wanted = expected['adapter.logits'][:, size:]
+  assert relative_error(actual, wanted) < 1e-4
+
+
+def test_adapter_gradients(case):
+  model, expected, _, adapter = case
+  gradient = jax.grad(
+    lambda tree: lloco.loss(
+      model,
+      expected['finetune.input_ids'],
+      expected['finetune.labels'],
+      context=expected['finetune.context'],
+      adapter=tree,
+    )
+  )(adapter)
+  actual = dict(peft_names(gradient))
+  wanted = {
+    name.removeprefix('adapter.grad.'): value
+    for name, value in expected.items()
+    if name.startswith('adapter.grad.')
+  }
+  assert len(wanted) == len(actual)
+  for name, value in wanted.items():
+    matches = [key for key in actual if strip(key) == strip(name)]
+    assert len(matches) == 1, name
+    assert relative_error(actual[matches[0]], value) < 1e-3, name
+
+
+def strip(name):
+  name = name.replace('.default', '').removesuffix('.weight')
+  return name[name.index('layers.') :]
+
+
+def test_generated_tokens(case):
+  model, expected, _, adapter = case
+  prompt = expected['finetune.input_ids'][:, :9]
+  context = expected['finetune.context']
+  for name, chosen in (('base', None), ('adapter', adapter)):
+    tokens = lloco.generate(
+      model, prompt, context=context, adapter=chosen, stop_tokens=()
+    )
+    wanted = expected[f'generate.{name}']
+    np.testing.assert_array_equal(wanted[:, :9], prompt)
+    np.testing.assert_array_equal(tokens, wanted[:, 9:])
+
+
+def test_twenty_step_curve(case):
+  model, expected, _, adapter = case
+  ids, labels = expected['finetune.input_ids'], expected['finetune.labels']
+  context = expected['finetune.context']
+  rate = optax.join_schedules(
+    [
+      optax.linear_schedule(0, 2e-3, 1),
+      optax.cosine_decay_schedule(2e-3, 19),
+    ],
+    [1],
+  )
+  optimizer = optax.chain(
+    optax.clip_by_global_norm(1.0),
+    optax.adamw(rate, 0.9, 0.999, 1e-8, weight_decay=0.0),
+  )
+
+  @jax.jit
+  def step(adapter, state):
+    loss, gradient = jax.value_and_grad(
+      lambda tree: lloco.loss(
+        model, ids, labels, context=context, adapter=tree
+      )
+    )(adapter)
+    update, state = optimizer.update(gradient, state, adapter)
+    norm = optax.global_norm(gradient)
+    return optax.apply_updates(adapter, update), state, loss, norm
+
+  state, losses, norms = optimizer.init(adapter), [], []
+  for _ in range(20):
+    adapter, state, loss, norm = step(adapter, state)
+    losses.append(loss)
+    norms.append(norm)
+  np.testing.assert_allclose(losses, expected['train.losses'], rtol=1e-3)
+  np.testing.assert_allclose(norms, expected['train.grad_norms'], rtol=1e-3)
