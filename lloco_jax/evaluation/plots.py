@@ -1,0 +1,346 @@
+"""Plots of an evaluation: score against tokens read, and seconds per answer.
+
+matplotlib is imported where a plot is drawn, with the Agg canvas and no global
+state, so that nothing else pays for it and no display is needed.
+"""
+
+import io
+import math
+import os
+import pathlib
+import textwrap
+
+from lloco_jax.evaluation.results import Results, write_atomically
+
+SCORE_PLOT = 'score_against_tokens.png'
+SECONDS_PLOT = 'seconds_per_answer.png'
+
+# Okabe and Ito's palette, told apart by colour-blind readers; the shapes tell
+# the roles apart without colour.
+_ROLES = {
+  'main': dict(color='#D55E00', marker='*', size=15, label='{main}'),
+  'control': dict(color='#0072B2', marker='D', size=7, label='its controls'),
+  'other': dict(color='#5F5F5F', marker='o', size=7, label='other systems'),
+}
+_LINE = '#D9D9D9'
+_TEXT = '#222222'
+_POINT_SPACING = 11  # points of paper between systems that read equally much
+_LABEL_WIDTH = 24  # characters
+
+
+def score_plot(results: Results, path: str | os.PathLike) -> bool:
+  """Score with its interval against tokens read per question, as a PNG.
+
+  The axis of tokens is logarithmic, with a place of its own for systems that
+  read none. Returns False, drawing nothing, where no system has both.
+  """
+  systems = [
+    system
+    for system in results.systems
+    if system.answers and system.tokens_read is not None
+  ]
+  if not systems:
+    return False
+  figure, axes = _figure(10, 6)
+  read = [system.tokens_read for system in systems]
+  zero = _place_of_zero(read)
+  shifts = _side_by_side(read)
+  points = []
+  top = 0.0
+  for system, tokens, shift in zip(systems, read, shifts, strict=True):
+    interval = results.scores[system.name]
+    role = _role(results, system.name)
+    mean = 100 * interval.mean
+    low = 100 * interval.low if interval.known else mean
+    high = 100 * interval.high if interval.known else mean
+    top = max(top, high)
+    points.append((tokens or zero, shift, mean, low, high, role, system.name))
+  axes.set_xscale('log')
+  _limit_score_axes(axes, [tokens or zero for tokens in read], top)
+  _mark_tokens(axes, zero if 0 in read else None)
+  axes.set_xlabel('tokens or summary vectors read per question (log scale)')
+  axes.set_ylabel(
+    f'{results.metric} x 100, with {results.level:.0%} interval'
+  )
+  axes.set_title(
+    f'{_title(results.metric)} against what is read', loc='left', pad=12
+  )
+  _legend(axes, results, [role for *_, role, _ in points])
+  # Labels are placed in pixels: the axes must not move under them.
+  figure.canvas.draw()
+  figure.set_layout_engine('none')
+  _draw_points(figure, axes, points)
+  _save(figure, path)
+  return True
+
+
+def seconds_plot(results: Results, path: str | os.PathLike) -> bool:
+  """Seconds per answer, the time to the first token set apart, as a PNG.
+
+  Returns False, drawing nothing, where no system's time was measured.
+  """
+  systems = [
+    system
+    for system in results.systems
+    if system.seconds_per_answer is not None
+  ]
+  if not systems:
+    return False
+  figure, axes = _figure(10, 1.6 + 0.45 * len(systems))
+  longest = max(system.seconds_per_answer for system in systems)
+  for row, system in enumerate(systems):
+    color = _ROLES[_role(results, system.name)]['color']
+    total = system.seconds_per_answer
+    first = min(system.seconds_to_first_token or 0.0, total)
+    axes.barh(row, first, color=color, height=0.62)
+    axes.barh(
+      row, total - first, left=first, color=color, alpha=0.4, height=0.62
+    )
+    axes.annotate(
+      _seconds(total),
+      (total, row),
+      xytext=(5, 0),
+      textcoords='offset points',
+      va='center',
+      color=_TEXT,
+    )
+  axes.set_yticks(
+    range(len(systems)),
+    [textwrap.fill(system.name, 34) for system in systems],
+  )
+  for label, system in zip(axes.get_yticklabels(), systems, strict=True):
+    if system.name == results.main_system:
+      label.set_fontweight('bold')
+  axes.invert_yaxis()
+  axes.tick_params(axis='y', length=0)
+  axes.set_xlim(0, 1.12 * longest or 1.0)
+  axes.grid(axis='x', color=_LINE, linewidth=0.8)
+  axes.set_xlabel(
+    'seconds per answer (dark: to the first token; light: the rest)'
+  )
+  axes.set_title('What an answer costs', loc='left', pad=12)
+  _save(figure, path)
+  return True
+
+
+def _figure(width, height):
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  figure = Figure(figsize=(width, height), dpi=150, layout='constrained')
+  FigureCanvasAgg(figure)
+  axes = figure.add_subplot()
+  axes.set_axisbelow(True)
+  for side in ('top', 'right', 'left'):
+    axes.spines[side].set_visible(False)
+  return figure, axes
+
+
+def _save(figure, path):
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png')
+  write_atomically(pathlib.Path(path), buffer.getvalue())
+
+
+def _role(results, name):
+  if name == results.main_system:
+    return 'main'
+  return 'control' if name in results.controls else 'other'
+
+
+def _title(metric):
+  return 'F1' if metric == 'f1' else metric.replace('_', ' ').capitalize()
+
+
+def _seconds(value):
+  return f'{value:.3g} s'
+
+
+def _place_of_zero(read):
+  smallest = min((tokens for tokens in read if tokens), default=10.0)
+  return smallest / 6
+
+
+def _side_by_side(read):
+  """Shifts, in points of paper, of systems that read nearly the same."""
+  shifts = [0.0] * len(read)
+  order = sorted(range(len(read)), key=read.__getitem__)
+  groups = []
+  for index in order:
+    if groups and read[index] <= 1.1 * read[groups[-1][0]]:
+      groups[-1].append(index)
+    else:
+      groups.append([index])
+  for group in groups:
+    # The group's own order is the results' order, so that plots of two runs
+    # can be compared by eye.
+    for place, index in enumerate(sorted(group)):
+      shifts[index] = _POINT_SPACING * (place - (len(group) - 1) / 2)
+  return shifts
+
+
+def _limit_score_axes(axes, places, top):
+  left, right = math.log10(min(places)), math.log10(max(places))
+  margin = 0.14 * max(right - left, 1.0)
+  axes.set_xlim(10 ** (left - margin), 10 ** (right + margin))
+  axes.set_ylim(0, 1.15 * top or 1.0)
+  axes.grid(axis='y', color=_LINE, linewidth=0.8)
+
+
+def _mark_tokens(axes, zero):
+  from matplotlib import ticker
+
+  low, high = axes.get_xlim()
+  marks = [
+    step * 10**power
+    for power in range(0, 9)
+    for step in (1, 2, 5)
+    if (2 * zero if zero else low) < step * 10**power < high
+  ]
+  labels = [f'{mark:,}' for mark in marks]
+  if zero:
+    marks, labels = [zero, *marks], ['none', *labels]
+    axes.axvline(2 * zero, color=_LINE, linewidth=1, linestyle=(0, (4, 4)))
+  axes.xaxis.set_major_locator(ticker.FixedLocator(marks))
+  axes.xaxis.set_major_formatter(ticker.FixedFormatter(labels))
+  axes.xaxis.set_minor_locator(ticker.NullLocator())
+
+
+def _draw_points(figure, axes, points):
+  from matplotlib import transforms
+
+  placed = []
+  labels = []
+  pixels = figure.dpi / 72
+  for tokens, shift, mean, low, high, role, name in points:
+    style = _ROLES[role]
+    moved = axes.transData + transforms.ScaledTranslation(
+      shift / 72, 0, figure.dpi_scale_trans
+    )
+    axes.plot(
+      [tokens, tokens],
+      [low, high],
+      color=style['color'],
+      linewidth=1.8,
+      alpha=0.55,
+      transform=moved,
+      solid_capstyle='round',
+    )
+    axes.plot(
+      [tokens],
+      [mean],
+      color=style['color'],
+      marker=style['marker'],
+      markersize=style['size'],
+      markeredgecolor='white',
+      markeredgewidth=0.8,
+      linestyle='none',
+      transform=moved,
+      zorder=4 if role == 'main' else 3,
+    )
+    x, y = moved.transform((tokens, mean))
+    bottom = moved.transform((tokens, low))[1]
+    top = moved.transform((tokens, high))[1]
+    radius = style['size'] / 2 * pixels
+    placed.append((x - radius, y - radius, x + radius, y + radius))
+    placed.append((x - 2 * pixels, bottom, x + 2 * pixels, top))
+    labels.append((x, y, radius, style['color'], role, name))
+  frame = axes.get_window_extent()
+  # Crowded points first would take all room; the highest first reads best.
+  for label in sorted(labels, key=lambda entry: -entry[1]):
+    placed.append(_draw_label(figure, axes, label, placed, frame))
+
+
+def _draw_label(figure, axes, label, placed, frame):
+  """Writes a label where it covers least, with a line to its point."""
+  x, y, radius, color, role, name = label
+  pixels = figure.dpi / 72
+  text = axes.text(
+    0,
+    0,
+    textwrap.fill(name, _LABEL_WIDTH),
+    transform=None,
+    fontsize=9,
+    color=color,
+    fontweight='bold' if role == 'main' else 'normal',
+    linespacing=1.0,
+    va='bottom',
+    ha='left',
+    zorder=5,
+  )
+  extent = text.get_window_extent(figure.canvas.get_renderer())
+  width, height = extent.width, extent.height
+  gap = radius + 4 * pixels
+  best = None
+  for side in (1, -1):
+    for across in (0, 16, 32, 48, 64):
+      for step in range(-16, 17):
+        left = x + gap + across * pixels
+        if side < 0:
+          left = x - gap - across * pixels - width
+        bottom = y - height / 2 + 6 * step * pixels
+        box = (left, bottom, left + width, bottom + height)
+        cost = (
+          sum(_overlap(box, other, 2 * pixels) for other in placed) * 50
+          + _outside(box, frame) * 500
+          + (abs(step) * 6 + across + (6 if side < 0 else 0)) * pixels * 20
+        )
+        if best is None or cost < best[0]:
+          best = (cost, box, side)
+  _, box, side = best
+  text.set_position(box[:2])
+  near = box[0] - 2 * pixels if side > 0 else box[2] + 2 * pixels
+  middle = (box[1] + box[3]) / 2
+  if math.hypot(near - x, middle - y) > gap + 6 * pixels:
+    axes.plot(
+      [x, near],
+      [y, middle],
+      color=color,
+      linewidth=0.7,
+      alpha=0.6,
+      transform=None,
+      zorder=2,
+    )
+  return box
+
+
+def _overlap(box, other, margin):
+  width = min(box[2], other[2]) - max(box[0], other[0]) + margin
+  height = min(box[3], other[3]) - max(box[1], other[1]) + margin
+  return max(width, 0) * max(height, 0)
+
+
+def _outside(box, frame):
+  return (
+    max(frame.x0 - box[0], 0)
+    + max(box[2] - frame.x1, 0)
+    + max(frame.y0 - box[1], 0)
+    + max(box[3] - frame.y1, 0)
+  )
+
+
+def _legend(axes, results, roles):
+  from matplotlib.lines import Line2D
+
+  handles = [
+    Line2D(
+      [],
+      [],
+      color=style['color'],
+      marker=style['marker'],
+      markersize=0.8 * style['size'],
+      linestyle='none',
+      label=style['label'].format(main=results.main_system),
+    )
+    for role, style in _ROLES.items()
+    if role in roles
+  ]
+  axes.legend(
+    handles=handles,
+    loc='lower right',
+    bbox_to_anchor=(1, 1),
+    ncols=len(handles),
+    frameon=False,
+    borderaxespad=0.2,
+    handletextpad=0.2,
+  )
