@@ -10,7 +10,7 @@ PYTHON ?= $(shell \
     then command -v "$$name"; break; fi; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .PHONY: help demo test slow lint format clean
 .DEFAULT_GOAL := help
@@ -55,11 +55,11 @@ $(BIN)/pip:
 
 $(VENV)/.installed: setup.cfg pyproject.toml | $(BIN)/pip
 	@echo 'Installing what lloco_jax needs (minutes, the first time).'
-	@$(PIP) install --quiet --editable .
+	@$(PIP) install --editable .
 	@touch $@
 
 $(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/pip
 	@echo 'Installing what lloco_jax and its tests need (minutes, the first' \
 	  'time).'
-	@$(PIP) install --quiet --editable '.[test]'
+	@$(PIP) install --editable '.[test]'
 	@touch $(VENV)/.installed $@
