@@ -1,0 +1,64 @@
+"""Loading a checkpoint, whatever its form."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from lloco_jax.model import Model
+from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.weights import gguf, huggingface, layout, sources
+from lloco_jax.weights.tokenizer import Tokenizer
+
+
+def load(name, dtype: str = 'float32') -> Model:
+  """Loads a checkpoint and, where it has one, its tokenizer.
+
+  Args:
+    name: a folder, a .gguf file, a hub name 'owner/name', or 'smollm2-135m'.
+    dtype: of the parameters; 'float32', 'bfloat16', 'float16' or 'float64'.
+
+  Raises:
+    FileNotFoundError: there is no such checkpoint, or a file of it is missing.
+    ValueError: the dtype is unknown, or the checkpoint is damaged or not one
+      that this network computes.
+    OSError: the checkpoint cannot be fetched.
+    ImportError: its format needs a package that is not installed.
+  """
+  dtype = layout.numpy_dtype(dtype)
+  if dtype == 'float64' and not jax.config.jax_enable_x64:
+    raise ValueError(
+      "dtype 'float64' needs JAX's 64-bit mode; call "
+      "jax.config.update('jax_enable_x64', True) first."
+    )
+  path = sources.resolve(name)
+  if path.is_dir():
+    config = LlamaConfig.from_file(path / 'config.json')
+    params = huggingface.load_params(path, config, dtype)
+    eos_id = config.eos_token_ids[0] if config.eos_token_ids else None
+    tokenizer = Tokenizer.from_folder(path, eos_id)
+  else:
+    file = gguf.open_gguf(path)
+    config, params = gguf.load_gguf(file, dtype)
+    tokenizer = Tokenizer.from_gguf(file)
+  return Model(
+    config=config,
+    params=_to_device(params),
+    tokenizer=tokenizer,
+    name=_plain_name(name),
+    fingerprint=sources.fingerprint(path),
+  )
+
+
+def _plain_name(name) -> str:
+  return str(name) if isinstance(name, pathlib.Path) else name
+
+
+def _to_device(params: dict) -> dict:
+  """Moves the tree leaf by leaf, letting go of each on the host."""
+  for key, value in params.items():
+    if isinstance(value, dict):
+      _to_device(value)
+    else:
+      params[key] = jnp.asarray(value)
+  return params

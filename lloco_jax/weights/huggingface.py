@@ -1,0 +1,223 @@
+"""Checkpoint folders of Hugging Face: config.json and weights, in and out."""
+
+import collections
+import json
+import os
+import pathlib
+import zipfile
+
+import ml_dtypes
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.weights import layout
+
+SAFETENSORS = 'model.safetensors'
+TORCH = 'pytorch_model.bin'
+_FLOATS = ('F16', 'BF16', 'F32', 'F64')
+
+# One tensor of an opened file: its shape is known, its values are read later.
+Tensor = collections.namedtuple('Tensor', 'shape read')
+
+
+def weight_files(folder) -> list[pathlib.Path]:
+  """The files that hold the weights of a checkpoint folder.
+
+  One file goes before shards, safetensors before torch.
+
+  Raises:
+    FileNotFoundError: there are none, or a shard of the index is missing.
+    ValueError: the index cannot be read.
+  """
+  folder = pathlib.Path(folder)
+  for name in (SAFETENSORS, TORCH):
+    if (folder / name).is_file():
+      return [folder / name]
+    index = folder / f'{name}.index.json'
+    if index.is_file():
+      return _shards(index)
+  if (folder / 'adapter_config.json').is_file():
+    raise FileNotFoundError(
+      f'{folder} is a PEFT adapter, not a base; load the base it was made '
+      'for, then this folder with load_adapter.'
+    )
+  raise FileNotFoundError(
+    f'{folder} holds no weights; put {SAFETENSORS} or {TORCH} there, or '
+    'their shards with the index.json.'
+  )
+
+
+def load_params(folder, config: LlamaConfig, dtype='float32') -> dict:
+  """Reads the base's parameters, stacked by layer, as numpy arrays of `dtype`.
+
+  Names and shapes are checked from the files' headers before any weight is
+  read; then one tensor at a time is held besides the tree itself.
+
+  Raises:
+    FileNotFoundError: weights or one of their shards are missing.
+    ValueError: a file is damaged, or its tensors are not the config's.
+    ImportError: the weights are torch files and torch is not installed.
+  """
+  dtype = layout.numpy_dtype(dtype)
+  places = layout.slots(config)
+  files = weight_files(folder)
+  tensors = {}
+  for path in files:
+    for name, tensor in open_tensors(path).items():
+      if name not in places and f'model.{name}' in places:
+        name = f'model.{name}'
+      if name in tensors:
+        raise ValueError(f'{path} holds {name} a second time.')
+      if not _is_implied(name, config):
+        tensors[name] = tensor
+  source = files[0] if len(files) == 1 else folder
+  shapes = {name: tensor.shape for name, tensor in tensors.items()}
+  layout.check(places, shapes, source)
+  params = layout.allocate(config, dtype)
+  for name in list(tensors):
+    layout.put(params, places[name], tensors.pop(name).read())
+  return params
+
+
+def save_params(
+  folder, params: dict, config: LlamaConfig, shard_bytes: int = 4 * 10**9
+) -> None:
+  """Writes a checkpoint folder that this library and transformers load.
+
+  The weights are one file, or shards of about `shard_bytes` bytes with their
+  index, so that no second copy of a large base is held in memory.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  shards, size = [{}], 0
+  for name, slot in layout.slots(config).items():
+    itemsize = np.dtype(params['norm']['scale'].dtype).itemsize
+    size += int(np.prod(slot.shape)) * itemsize
+    if size > shard_bytes and shards[-1]:
+      shards.append({})
+      size = int(np.prod(slot.shape)) * itemsize
+    shards[-1][name] = slot
+  weight_map, count = {}, len(shards)
+  for number, shard in enumerate(shards, 1):
+    name = f'model-{number:05}-of-{count:05}.safetensors'
+    if count == 1:
+      name = SAFETENSORS
+    weight_map.update(dict.fromkeys(shard, name))
+    tensors = {key: layout.take(params, slot) for key, slot in shard.items()}
+    write_safetensors(folder / name, tensors)
+  if count > 1:
+    write_json(folder / f'{SAFETENSORS}.index.json', {'weight_map': weight_map})
+  fields = config.to_huggingface()
+  fields['torch_dtype'] = np.dtype(params['norm']['scale'].dtype).name
+  write_json(folder / 'config.json', fields)
+
+
+def open_tensors(path: pathlib.Path) -> dict[str, Tensor]:
+  """The tensors of a safetensors or torch file, not yet read.
+
+  Raises:
+    ValueError: the file is damaged or holds other things than float tensors.
+    ImportError: it is a torch file and torch is not installed.
+  """
+  if path.suffix == '.safetensors':
+    return _open_safetensors(path)
+  return _open_torch(path)
+
+
+def write_safetensors(path: pathlib.Path, tensors: dict) -> None:
+  """Writes numpy arrays so that a reader sees the whole file or none."""
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  safetensors.numpy.save_file(tensors, temporary, metadata={'format': 'pt'})
+  os.replace(temporary, path)
+
+
+def write_json(path: pathlib.Path, fields: dict) -> None:
+  """Writes JSON so that a reader sees the whole file or none."""
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+  text = json.dumps(fields, indent=2, sort_keys=True) + '\n'
+  temporary.write_text(text, encoding='utf-8')
+  os.replace(temporary, path)
+
+
+def _shards(index: pathlib.Path) -> list[pathlib.Path]:
+  try:
+    names = set(json.loads(index.read_text('utf-8'))['weight_map'].values())
+  except (ValueError, KeyError, AttributeError, TypeError) as error:
+    raise ValueError(
+      f'{index} is not an index of shards; download it again.'
+    ) from error
+  paths = [index.parent / name for name in sorted(names)]
+  for path in paths:
+    if not path.is_file():
+      raise FileNotFoundError(
+        f'{path} is missing, and {index.name} names it; download it again.'
+      )
+  return paths
+
+
+def _is_implied(name: str, config: LlamaConfig) -> bool:
+  """Whether a tensor repeats what the config already says."""
+  if name.endswith('rotary_emb.inv_freq'):
+    return True
+  return name == 'lm_head.weight' and config.tie_word_embeddings
+
+
+def _open_safetensors(path: pathlib.Path) -> dict[str, Tensor]:
+  try:
+    file = safetensors.safe_open(path, framework='numpy')
+  except safetensors.SafetensorError as error:
+    raise ValueError(
+      f'{path} is truncated or not a safetensors file; download it again.'
+    ) from error
+  tensors = {}
+  for name in file.keys():
+    view = file.get_slice(name)
+    _check_float(path, name, view.get_dtype() in _FLOATS, view.get_dtype())
+    tensors[name] = Tensor(
+      tuple(view.get_shape()), lambda name=name: file.get_tensor(name)
+    )
+  return tensors
+
+
+def _open_torch(path: pathlib.Path) -> dict[str, Tensor]:
+  try:
+    import torch
+  except ImportError as error:
+    raise ImportError(
+      f'{path} is a torch file, and torch is not installed; '
+      'pip install lloco_jax[torch], or use safetensors.'
+    ) from error
+  try:
+    # Only zip files, torch's format since 2020, can be mapped into memory.
+    loaded = torch.load(
+      path,
+      map_location='cpu',
+      weights_only=True,
+      mmap=zipfile.is_zipfile(path),
+    )
+  except Exception as error:  # torch raises many kinds for a damaged file
+    raise ValueError(
+      f'{path} is truncated, or holds more than tensors; download it again.'
+    ) from error
+  tensors = {}
+  for name, value in loaded.items():
+    _check_float(path, name, value.dtype.is_floating_point, value.dtype)
+
+    def read(value=value):
+      if value.dtype == torch.bfloat16:
+        bits = value.contiguous().view(torch.int16).numpy()
+        return bits.view(ml_dtypes.bfloat16)
+      return value.numpy()
+
+    tensors[name] = Tensor(tuple(value.shape), read)
+  return tensors
+
+
+def _check_float(path, name: str, is_float: bool, dtype) -> None:
+  if not is_float:
+    raise ValueError(
+      f'{path}: {name} is stored as {dtype}; only checkpoints in float16, '
+      'bfloat16, float32 or float64 are read.'
+    )

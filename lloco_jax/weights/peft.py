@@ -1,0 +1,249 @@
+"""Adapter folders of PEFT, read and written without torch or peft."""
+
+import json
+import math
+import pathlib
+import re
+
+import jax.numpy as jnp
+import numpy as np
+
+from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.lora import (
+  ATTENTION_PROJECTIONS,
+  MLP_PROJECTIONS,
+  Adapter,
+  block_of,
+  projection_shapes,
+)
+from lloco_jax.weights import huggingface, sources
+
+CONFIG = 'adapter_config.json'
+WEIGHTS = 'adapter_model.safetensors'
+TORCH_WEIGHTS = 'adapter_model.bin'
+
+_KEY = re.compile(
+  r'base_model\.model\.(?:model\.)?layers\.(\d+)\.'
+  r'(?:self_attn|mlp)\.(\w+)\.lora_([AB])\.weight'
+)
+_READ = ('peft_type', 'r', 'lora_alpha', 'lora_dropout', 'target_modules')
+_READ += ('use_rslora', 'bias', 'init_lora_weights')
+# What says nothing about the weights; any other field that is set is refused.
+_SILENT = ('auto_mapping', 'base_model_name_or_path', 'inference_mode')
+_SILENT += ('task_type', 'revision', 'peft_version', 'ensure_weight_tying')
+# PEFT's initialisations that leave the base as it is.
+_PLAIN_INITS = (True, False, None, 'gaussian', 'eva', 'orthogonal')
+
+
+def load_adapter(folder, config: LlamaConfig) -> Adapter:
+  """Reads a PEFT LoRA adapter for the base of `config`, in float32.
+
+  Args:
+    folder: a local folder, or the hub name of one.
+    config: the base's.
+
+  Raises:
+    FileNotFoundError: the folder or one of its two files is missing.
+    ValueError: the adapter is of another base, damaged, or of another kind.
+    ImportError: the weights are a torch file and torch is not installed.
+  """
+  folder = sources.resolve(folder)
+  fields = _read_config(folder)
+  rank, alpha = fields['r'], float(fields['lora_alpha'])
+  if fields.get('use_rslora'):
+    alpha *= math.sqrt(rank)  # PEFT divides by sqrt(r) here, not by r
+  targets = _targets(folder, fields)
+  tensors, path = _open_weights(folder)
+  shapes = projection_shapes(config)
+  expected = {
+    (layer, target, side)
+    for layer in range(config.num_hidden_layers)
+    for target in targets
+    for side in 'AB'
+  }
+  found = {}
+  for name, tensor in tensors.items():
+    match = _KEY.fullmatch(name)
+    key = match and (int(match[1]), match[2], match[3])
+    if key not in expected:
+      raise ValueError(_unexpected(path, name, key, targets, config))
+    inputs, outputs = shapes[key[1]]
+    wanted = (rank, inputs) if key[2] == 'A' else (outputs, rank)
+    if tensor.shape != wanted:
+      raise ValueError(_misshapen(path, key, tensor.shape, wanted))
+    found[key] = tensor
+  missing = sorted(expected - set(found))
+  if missing:
+    layer, target, side = missing[0]
+    raise ValueError(
+      f'{path} lacks lora_{side} of {target} in layer {layer} '
+      f'({len(missing)} of {len(expected)} matrices are missing); it is '
+      'incomplete, or was made for another base.'
+    )
+  layers = {}
+  for target in targets:
+    pair = {
+      side: np.stack(
+        [
+          found[layer, target, side.upper()].read().astype(np.float32).T
+          for layer in range(config.num_hidden_layers)
+        ]
+      )
+      for side in 'ab'
+    }
+    pair = {side: jnp.asarray(value) for side, value in pair.items()}
+    layers.setdefault(block_of(target), {})[target] = pair
+  dropout = float(fields.get('lora_dropout') or 0.0)
+  return Adapter({'layers': layers}, rank, alpha, dropout)
+
+
+def save_adapter(folder, adapter: Adapter, base_name: str) -> None:
+  """Writes an adapter as a PEFT folder, which peft loads on `base_name`.
+
+  A tree of gradients of an adapter can be written the same way.
+
+  Raises:
+    ValueError: the adapter is a bank of several.
+  """
+  if adapter.bank_size is not None:
+    raise ValueError(
+      f'A bank of {adapter.bank_size} adapters is no PEFT adapter; '
+      'save each of them on its own.'
+    )
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  tensors = {}
+  for block, projections in adapter.weights['layers'].items():
+    for name, pair in projections.items():
+      for side, stacked in pair.items():
+        for layer, matrix in enumerate(np.asarray(stacked, np.float32)):
+          key = (
+            f'base_model.model.model.layers.{layer}.{block}.{name}.'
+            f'lora_{side.upper()}.weight'
+          )
+          tensors[key] = np.ascontiguousarray(matrix.T)
+  huggingface.write_safetensors(folder / WEIGHTS, tensors)
+  alpha = adapter.alpha
+  fields = {
+    'peft_type': 'LORA',
+    'task_type': 'CAUSAL_LM',
+    'base_model_name_or_path': base_name,
+    'r': adapter.rank,
+    'lora_alpha': int(alpha) if alpha == int(alpha) else alpha,
+    'lora_dropout': adapter.dropout,
+    'target_modules': sorted(adapter.targets),
+    'bias': 'none',
+    'fan_in_fan_out': False,
+    'inference_mode': True,
+  }
+  huggingface.write_json(folder / CONFIG, fields)
+
+
+def _read_config(folder: pathlib.Path) -> dict:
+  path = folder / CONFIG
+  if not path.is_file():
+    raise FileNotFoundError(
+      f'{path} is missing: an adapter is a folder with {CONFIG} and {WEIGHTS}.'
+    )
+  try:
+    fields = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path} is not valid JSON: {error}.') from error
+  if fields.get('peft_type') != 'LORA':
+    raise ValueError(
+      f'{path}: peft_type is {fields.get("peft_type")!r}; '
+      "only 'LORA' adapters are supported."
+    )
+  for name in ('r', 'lora_alpha', 'target_modules'):
+    if not fields.get(name):
+      raise ValueError(f'{path} lacks the field {name}.')
+  for name, value in fields.items():
+    if _is_refused(name, value):
+      raise ValueError(
+        f'{path}: {name} is {value!r}, which is not supported; '
+        'only plain LoRA on linear layers is.'
+      )
+  return fields
+
+
+def _is_refused(name: str, value) -> bool:
+  if name == 'bias':
+    return value != 'none'
+  if name == 'init_lora_weights':
+    return value not in _PLAIN_INITS
+  if name in _READ + _SILENT:
+    return False
+  # Numbers and strings only qualify switches that would be refused themselves.
+  return bool(value) and isinstance(value, bool | dict | list)
+
+
+def _targets(folder: pathlib.Path, fields: dict) -> list[str]:
+  """The projections that `target_modules` means, by PEFT's rules."""
+  wanted = fields['target_modules']
+  modules = {
+    f'model.layers.0.{block_of(name)}.{name}': name
+    for name in ATTENTION_PROJECTIONS + MLP_PROJECTIONS
+  }
+  if wanted == 'all-linear':
+    return list(modules.values())
+  if isinstance(wanted, str):
+    found = [
+      name for module, name in modules.items() if re.fullmatch(wanted, module)
+    ]
+    unknown = [] if found else [wanted]
+  else:
+    found = [
+      name
+      for module, name in modules.items()
+      if any(module.endswith(f'.{suffix}') for suffix in wanted)
+    ]
+    unknown = [
+      suffix
+      for suffix in sorted(wanted)
+      if not any(module.endswith(f'.{suffix}') for module in modules)
+    ]
+  if unknown:
+    raise ValueError(
+      f'{folder / CONFIG}: target_modules names {", ".join(unknown)}; '
+      f'only {", ".join(modules.values())} can be adapted.'
+    )
+  return found
+
+
+def _open_weights(folder: pathlib.Path):
+  for name in (WEIGHTS, TORCH_WEIGHTS):
+    if (folder / name).is_file():
+      return huggingface.open_tensors(folder / name), folder / name
+  raise FileNotFoundError(
+    f'{folder / WEIGHTS} is missing: an adapter is a folder with {CONFIG} '
+    f'and {WEIGHTS}.'
+  )
+
+
+def _unexpected(path, name: str, key, targets, config: LlamaConfig) -> str:
+  if key and key[1] in targets and key[0] >= config.num_hidden_layers:
+    return (
+      f'{path} adapts layer {key[0]}, but the base has '
+      f'{config.num_hidden_layers} layers: it was made for another base.'
+    )
+  return (
+    f'{path} holds {name}, which its {CONFIG} does not name; only the lora_A '
+    'and lora_B of its target_modules belong there.'
+  )
+
+
+def _misshapen(path, key, shape: tuple, wanted: tuple) -> str:
+  _, target, side = key
+  rank_axis = 0 if side == 'A' else 1
+  if len(shape) != 2:
+    return f'{path}: lora_{side} of {target} has shape {shape}, not a matrix.'
+  if shape[rank_axis] != wanted[rank_axis]:
+    return (
+      f'{path}: lora_{side} of {target} has rank {shape[rank_axis]}, but '
+      f'{CONFIG} says {wanted[rank_axis]}; the two files do not belong '
+      'together.'
+    )
+  return (
+    f'{path}: lora_{side} of {target} has width {shape[1 - rank_axis]}, but '
+    f'the base has {wanted[1 - rank_axis]}: it was made for another base.'
+  )
