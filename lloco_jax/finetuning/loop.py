@@ -225,7 +225,7 @@ class Watch:
       if not math.isfinite(metrics[name]):
         raise FloatingPointError(
           f'The {words} is {metrics[name]} at step {step}, so training '
-          f'stopped; {self.last_good()} Try a lower learning rate.'
+          f'stopped; {self.last_good()}. Try a lower learning rate.'
         )
     return {
       'step': step,
@@ -239,10 +239,10 @@ class Watch:
   def last_good(self) -> str:
     latest = self.checkpoints.latest
     if latest is None:
-      return 'no checkpoint had been saved.'
+      return 'no checkpoint had been saved'
     return (
       f'the last good checkpoint is that of step {latest} '
-      f'in {self.checkpoints.folder}.'
+      f'in {self.checkpoints.folder}'
     )
 
 

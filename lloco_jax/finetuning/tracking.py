@@ -53,6 +53,8 @@ class Tracker:
       return
     path = Path(workdir) / METRICS_FILE
     drop_steps_after(path, step)
+    if step and log_every:
+      print(f'Going on from step {step} of {total_steps}.', flush=True)
     self.file = path.open('a', encoding='utf-8')
     if tensorboard:
       import tensorboardX  # Slow to import, and not needed without it.
