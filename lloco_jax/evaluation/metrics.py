@@ -4,8 +4,8 @@ Normalisation and F1 are those of SQuAD, which SCROLLS, LongBench and the
 paper's evaluation of Qasper, NarrativeQA and HotpotQA share.
 """
 
-from collections.abc import Sequence
 import collections
+from collections.abc import Sequence
 import re
 import string
 

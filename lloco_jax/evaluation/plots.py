@@ -26,6 +26,7 @@ _LINE = '#D9D9D9'
 _TEXT = '#222222'
 _POINT_SPACING = 11  # points of paper between systems that read equally much
 _LABEL_WIDTH = 24  # characters
+_BREAK = 2.5  # where the axis is broken, in multiples of the place of zero
 
 
 def score_plot(results: Results, path: str | os.PathLike) -> bool:
@@ -58,13 +59,13 @@ def score_plot(results: Results, path: str | os.PathLike) -> bool:
   axes.set_xscale('log')
   _limit_score_axes(axes, [tokens or zero for tokens in read], top)
   _mark_tokens(axes, zero if 0 in read else None)
-  axes.set_xlabel('tokens or summary vectors read per question (log scale)')
-  axes.set_ylabel(
-    f'{results.metric} x 100, with {results.level:.0%} interval'
+  axes.set_xlabel(
+    'tokens or summary vectors read per question (log scale; systems that '
+    'read as much stand side by side)'
   )
-  axes.set_title(
-    f'{_title(results.metric)} against what is read', loc='left', pad=12
-  )
+  name = _title(results.metric)
+  axes.set_ylabel(f'{name} × 100, with its {results.level:.0%} interval')
+  axes.set_title(f'{name} against tokens read', loc='left', pad=12)
   _legend(axes, results, [role for *_, role, _ in points])
   # Labels are placed in pixels: the axes must not move under them.
   figure.canvas.draw()
@@ -79,6 +80,8 @@ def seconds_plot(results: Results, path: str | os.PathLike) -> bool:
 
   Returns False, drawing nothing, where no system's time was measured.
   """
+  from matplotlib.colors import to_rgb
+
   systems = [
     system
     for system in results.systems
@@ -90,12 +93,11 @@ def seconds_plot(results: Results, path: str | os.PathLike) -> bool:
   longest = max(system.seconds_per_answer for system in systems)
   for row, system in enumerate(systems):
     color = _ROLES[_role(results, system.name)]['color']
+    lighter = [1 - 0.4 * (1 - part) for part in to_rgb(color)]
     total = system.seconds_per_answer
     first = min(system.seconds_to_first_token or 0.0, total)
     axes.barh(row, first, color=color, height=0.62)
-    axes.barh(
-      row, total - first, left=first, color=color, alpha=0.4, height=0.62
-    )
+    axes.barh(row, total - first, left=first, color=lighter, height=0.62)
     axes.annotate(
       _seconds(total),
       (total, row),
@@ -103,6 +105,7 @@ def seconds_plot(results: Results, path: str | os.PathLike) -> bool:
       textcoords='offset points',
       va='center',
       color=_TEXT,
+      bbox=dict(facecolor='white', edgecolor='none', pad=1),
     )
   axes.set_yticks(
     range(len(systems)),
@@ -128,6 +131,7 @@ def _figure(width, height):
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(width, height), dpi=150, layout='constrained')
+  figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
   FigureCanvasAgg(figure)
   axes = figure.add_subplot()
   axes.set_axisbelow(True)
@@ -153,12 +157,12 @@ def _title(metric):
 
 
 def _seconds(value):
-  return f'{value:.3g} s'
+  return f'{value:.2f} s' if 0.01 <= value < 10 else f'{value:.3g} s'
 
 
 def _place_of_zero(read):
   smallest = min((tokens for tokens in read if tokens), default=10.0)
-  return smallest / 6
+  return smallest / (2 * _BREAK)
 
 
 def _side_by_side(read):
@@ -172,9 +176,7 @@ def _side_by_side(read):
     else:
       groups.append([index])
   for group in groups:
-    # The group's own order is the results' order, so that plots of two runs
-    # can be compared by eye.
-    for place, index in enumerate(sorted(group)):
+    for place, index in enumerate(group):
       shifts[index] = _POINT_SPACING * (place - (len(group) - 1) / 2)
   return shifts
 
@@ -195,12 +197,12 @@ def _mark_tokens(axes, zero):
     step * 10**power
     for power in range(0, 9)
     for step in (1, 2, 5)
-    if (2 * zero if zero else low) < step * 10**power < high
+    if (_BREAK * zero if zero else low) < step * 10**power < high
   ]
   labels = [f'{mark:,}' for mark in marks]
   if zero:
     marks, labels = [zero, *marks], ['none', *labels]
-    axes.axvline(2 * zero, color=_LINE, linewidth=1, linestyle=(0, (4, 4)))
+    axes.axvline(_BREAK * zero, color=_LINE, linewidth=1, linestyle=(0, (4, 4)))
   axes.xaxis.set_major_locator(ticker.FixedLocator(marks))
   axes.xaxis.set_major_formatter(ticker.FixedFormatter(labels))
   axes.xaxis.set_minor_locator(ticker.NullLocator())
@@ -246,13 +248,17 @@ def _draw_points(figure, axes, points):
     placed.append((x - 2 * pixels, bottom, x + 2 * pixels, top))
     labels.append((x, y, radius, style['color'], role, name))
   frame = axes.get_window_extent()
-  # Crowded points first would take all room; the highest first reads best.
-  for label in sorted(labels, key=lambda entry: -entry[1]):
+  # The main system takes its pick of the room, then the rest from the top.
+  for label in sorted(
+    labels, key=lambda entry: (entry[4] != 'main', -entry[1])
+  ):
     placed.append(_draw_label(figure, axes, label, placed, frame))
 
 
 def _draw_label(figure, axes, label, placed, frame):
   """Writes a label where it covers least, with a line to its point."""
+  from matplotlib import patheffects
+
   x, y, radius, color, role, name = label
   pixels = figure.dpi / 72
   text = axes.text(
@@ -267,6 +273,7 @@ def _draw_label(figure, axes, label, placed, frame):
     va='bottom',
     ha='left',
     zorder=5,
+    path_effects=[patheffects.withStroke(linewidth=2.5, foreground='white')],
   )
   extent = text.get_window_extent(figure.canvas.get_renderer())
   width, height = extent.width, extent.height
@@ -280,21 +287,21 @@ def _draw_label(figure, axes, label, placed, frame):
           left = x - gap - across * pixels - width
         bottom = y - height / 2 + 6 * step * pixels
         box = (left, bottom, left + width, bottom + height)
+        near = (box[0] if side > 0 else box[2], bottom + height / 2)
         cost = (
           sum(_overlap(box, other, 2 * pixels) for other in placed) * 50
+          + _crossings((x + side * gap, y), near, placed) * 3000
           + _outside(box, frame) * 500
           + (abs(step) * 6 + across + (6 if side < 0 else 0)) * pixels * 20
         )
         if best is None or cost < best[0]:
-          best = (cost, box, side)
-  _, box, side = best
+          best = (cost, box, near)
+  _, box, near = best
   text.set_position(box[:2])
-  near = box[0] - 2 * pixels if side > 0 else box[2] + 2 * pixels
-  middle = (box[1] + box[3]) / 2
-  if math.hypot(near - x, middle - y) > gap + 6 * pixels:
+  if math.dist(near, (x, y)) > gap + 10 * pixels:
     axes.plot(
-      [x, near],
-      [y, middle],
+      [x, near[0]],
+      [y, near[1]],
       color=color,
       linewidth=0.7,
       alpha=0.6,
@@ -308,6 +315,21 @@ def _overlap(box, other, margin):
   width = min(box[2], other[2]) - max(box[0], other[0]) + margin
   height = min(box[3], other[3]) - max(box[1], other[1]) + margin
   return max(width, 0) * max(height, 0)
+
+
+def _crossings(start, end, placed):
+  """How many of the boxes a straight line enters, looked at in 12 places."""
+  places = [
+    [a + (b - a) * step / 11 for a, b in zip(start, end, strict=True)]
+    for step in range(12)
+  ]
+  return sum(
+    any(
+      box[0] <= across <= box[2] and box[1] <= up <= box[3]
+      for across, up in places
+    )
+    for box in placed
+  )
 
 
 def _outside(box, frame):

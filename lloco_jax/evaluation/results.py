@@ -1,12 +1,12 @@
-"""What an evaluation found: answers, scores, costs, and their two files.
+"""The two files of an evaluation: results.json and predictions.jsonl.
 
 `results.json` holds one entry a system and the paired differences of the main
-system against each control; `predictions.jsonl` holds one line an answer and
-system. Scores are from 0 to 1.
+system to each control; `predictions.jsonl` holds one line an answer and
+system. Scores are from 0 to 1, times in seconds; null is what is unknown.
 """
 
-from collections.abc import Sequence
 import collections
+from collections.abc import Sequence
 import dataclasses
 import hashlib
 import json
@@ -15,102 +15,19 @@ import os
 import pathlib
 import tempfile
 
-from lloco_jax.evaluation import intervals
+from lloco_jax.evaluation.comparison import (
+  COSTS,
+  Answer,
+  Results,
+  SystemResult,
+  compare_systems,
+  mean_scores,
+)
 from lloco_jax.evaluation.intervals import Interval
 
 RESULTS_FILE = 'results.json'
 PREDICTIONS_FILE = 'predictions.jsonl'
-COSTS = ('tokens_read', 'seconds_to_first_token', 'seconds_per_answer')
 _FORMAT = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-  """One system's answer to one example; `scores` by the metric's name.
-
-  `document_id` is the document the question is about, whatever the system
-  read: intervals resample by it.
-  """
-
-  example_id: str
-  document_id: str
-  question: str
-  prediction: str
-  references: tuple[str, ...]
-  scores: dict[str, float]
-
-
-@dataclasses.dataclass(frozen=True)
-class SystemResult:
-  """All answers of one system and what one answer cost, on average.
-
-  `tokens_read` counts the context alone, in tokens or summary vectors; the
-  two times are in seconds. None where it was not measured.
-  """
-
-  name: str
-  description: str
-  answers: tuple[Answer, ...]
-  tokens_read: float | None = None
-  seconds_to_first_token: float | None = None
-  seconds_per_answer: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Results:
-  """Systems side by side on one metric.
-
-  `scores` has an interval for each system's name, `differences` one for each
-  control: the main system's score less the control's over the questions that
-  both answered.
-  """
-
-  metric: str
-  main_system: str
-  controls: tuple[str, ...]
-  systems: tuple[SystemResult, ...]
-  scores: dict[str, Interval]
-  differences: dict[str, Interval]
-  samples: int
-  seed: int
-  level: float
-
-
-def compare_systems(
-  systems: Sequence[SystemResult],
-  metric: str,
-  controls: Sequence[str],
-  main_system: str = 'LLoCO',
-  samples: int = 10_000,
-  seed: int = 0,
-  level: float = 0.95,
-) -> Results:
-  """Scores every system and pairs the main one with each control.
-
-  A system without answers (nothing fitted its window) is kept, unscored.
-
-  Raises:
-    ValueError: systems, examples or scores that cannot be compared.
-  """
-  _check_systems(systems, metric, controls, main_system)
-  bootstrap = dict(samples=samples, seed=seed, level=level)
-  by_name = {system.name: system for system in systems}
-  return Results(
-    metric=metric,
-    main_system=main_system,
-    controls=tuple(controls),
-    systems=tuple(systems),
-    scores={
-      system.name: _score(system, metric, bootstrap) for system in systems
-    },
-    differences={
-      name: _difference(
-        by_name[main_system], by_name[name], metric, bootstrap
-      )
-      for name in controls
-    },
-    **bootstrap,
-  )
 
 
 def write_results(
@@ -185,72 +102,6 @@ def write_atomically(path: pathlib.Path, content: bytes) -> None:
   except BaseException:
     pathlib.Path(temporary).unlink(missing_ok=True)
     raise
-
-
-def _check_systems(systems, metric, controls, main_system):
-  names = [system.name for system in systems]
-  for name, times in collections.Counter(names).items():
-    if times > 1:
-      raise ValueError(f'{times} systems are named {name!r}; rename them.')
-  for name in (main_system, *controls):
-    if name not in names:
-      raise ValueError(
-        f'System {name!r} was not evaluated; there are {", ".join(names)}.'
-      )
-  if main_system in controls:
-    raise ValueError(f'{main_system!r} cannot be its own control.')
-  documents = {}
-  for system in systems:
-    for cost in COSTS:
-      value = getattr(system, cost)
-      if value is not None and not 0 <= value < math.inf:
-        raise ValueError(
-          f'{cost} of system {system.name!r} is {value}; give None where it '
-          'was not measured.'
-        )
-    seen = set()
-    for answer in system.answers:
-      if answer.example_id in seen:
-        raise ValueError(
-          f'System {system.name!r} answers example {answer.example_id!r} '
-          'twice; give every example its own id.'
-        )
-      seen.add(answer.example_id)
-      document = documents.setdefault(answer.example_id, answer.document_id)
-      if document != answer.document_id:
-        raise ValueError(
-          f'Example {answer.example_id!r} is about document {document!r} in '
-          f'one system and {answer.document_id!r} in {system.name!r}; give '
-          'the document that the question is about.'
-        )
-      if not math.isfinite(answer.scores.get(metric, math.nan)):
-        raise ValueError(
-          f'System {system.name!r} has no {metric!r} score for example '
-          f'{answer.example_id!r}; score it before comparing.'
-        )
-
-
-def _score(system, metric, bootstrap):
-  if not system.answers:
-    return intervals.NO_VALUES
-  return intervals.bootstrap_mean(
-    [answer.scores[metric] for answer in system.answers],
-    [answer.document_id for answer in system.answers],
-    **bootstrap,
-  )
-
-
-def _difference(main, control, metric, bootstrap):
-  others = {answer.example_id: answer for answer in control.answers}
-  shared = [answer for answer in main.answers if answer.example_id in others]
-  if not shared:
-    return intervals.NO_VALUES
-  return intervals.paired_difference(
-    [answer.scores[metric] for answer in shared],
-    [others[answer.example_id].scores[metric] for answer in shared],
-    [answer.document_id for answer in shared],
-    **bootstrap,
-  )
 
 
 def _encode_predictions(systems):
@@ -348,17 +199,6 @@ def _decode_results(fields, answers):
     seed=fields['bootstrap']['seed'],
     level=fields['bootstrap']['level'],
   )
-
-
-def mean_scores(system: SystemResult) -> dict[str, float]:
-  """Mean of every score that all of the system's answers have."""
-  names = [set(answer.scores) for answer in system.answers]
-  shared = sorted(set.intersection(*names)) if names else []
-  return {
-    name: sum(answer.scores[name] for answer in system.answers)
-    / len(system.answers)
-    for name in shared
-  }
 
 
 def _spread(interval):

@@ -1,0 +1,157 @@
+"""What a comparison says: table cells and sentences, for any kind of page.
+
+Scores and differences are written times 100, as papers do.
+"""
+
+from lloco_jax.evaluation.comparison import Results, SystemResult, mean_scores
+from lloco_jax.evaluation.intervals import Interval
+
+_UNKNOWN = '-'
+# Percentile intervals over fewer documents cover clearly less than they say.
+_FEW_DOCUMENTS = 10
+
+
+def findings(results: Results) -> list[str]:
+  """What the paired differences show and what they do not, in sentences."""
+  claims = [
+    _claim(results.main_system, name, difference)
+    for name, difference in results.differences.items()
+  ]
+  return claims + cautions(results)
+
+
+def shortfalls(results: Results) -> list[str]:
+  """The claims that fail, or one sentence where none does."""
+  claims = [
+    _claim(results.main_system, name, difference)
+    for name, difference in results.differences.items()
+    if verdict(difference) != 'above'
+  ]
+  if results.controls and not claims:
+    return [f'{results.main_system} is above every control.']
+  return claims
+
+
+def cautions(results: Results) -> list[str]:
+  """What keeps scores or intervals from being taken at their word."""
+  scores = results.scores
+  questions = scores[results.main_system].count
+  sentences = [
+    f'"{name}" answered {scores[name].count} of {questions} questions, so its '
+    'score is not of the same questions.'
+    for name in scores
+    if scores[name].count < questions
+  ]
+  documents = scores[results.main_system].clusters
+  if 1 < documents < _FEW_DOCUMENTS:
+    sentences.append(
+      f'The questions are about {documents} documents: with so few, intervals '
+      'come out too narrow.'
+    )
+  return sentences
+
+
+def score_headers(results: Results, every_score: bool = False) -> list[str]:
+  """Headers of the table of systems, with all scores or just the metric."""
+  headers = [
+    'system',
+    f'{results.metric} x100',
+    f'{results.level:.0%} interval',
+    'answers',
+    'tokens read',
+    's to first token',
+    's per answer',
+  ]
+  if every_score:
+    headers += [f'{name} x100' for name in _other_scores(results)]
+  return headers
+
+
+def score_cells(
+  results: Results, system: SystemResult, every_score: bool = False
+) -> list[str]:
+  """One system's row under `score_headers`."""
+  interval = results.scores[system.name]
+  cells = [
+    system.name,
+    f'{100 * interval.mean:.1f}' if interval.count else _UNKNOWN,
+    _range(interval),
+    str(interval.count),
+    _count(system.tokens_read),
+    _seconds(system.seconds_to_first_token),
+    _seconds(system.seconds_per_answer),
+  ]
+  if every_score:
+    means = mean_scores(system)
+    cells += [
+      f'{100 * means[name]:.1f}' if name in means else _UNKNOWN
+      for name in _other_scores(results)
+    ]
+  return cells
+
+
+def difference_headers(results: Results) -> list[str]:
+  """Headers of the table of paired differences."""
+  return [
+    f'{results.main_system} less',
+    'difference x100',
+    f'{results.level:.0%} interval',
+    'questions',
+    f'{results.main_system} is',
+  ]
+
+
+def difference_cells(name: str, difference: Interval) -> list[str]:
+  """One control's row under `difference_headers`."""
+  return [
+    name,
+    f'{100 * difference.mean:+.1f}' if difference.count else _UNKNOWN,
+    _range(difference, signed=True),
+    str(difference.count),
+    verdict(difference),
+  ]
+
+
+def verdict(difference: Interval) -> str:
+  """Where the main system is, as far as the interval shows it."""
+  if difference.low > 0:
+    return 'above'
+  return 'below' if difference.high < 0 else 'not shown above'
+
+
+def _claim(main, name, difference):
+  amount = f'{100 * difference.mean:+.1f} ({_range(difference, signed=True)})'
+  if difference.count == 0:
+    return f'{main} and "{name}" answered no question in common.'
+  if not difference.known:
+    return (
+      f'{main} is NOT shown to be above "{name}": all questions are about one '
+      'document, which gives no interval.'
+    )
+  if verdict(difference) == 'above':
+    return f'{main} is above "{name}" by {amount}.'
+  if verdict(difference) == 'below':
+    return f'{main} is BELOW "{name}" by {amount}.'
+  return f'{main} is NOT shown to be above "{name}": {amount} includes zero.'
+
+
+def _other_scores(results):
+  names = {name for system in results.systems for name in mean_scores(system)}
+  return sorted(names - {results.metric})
+
+
+def _range(interval, signed=False):
+  if not interval.known:
+    return _UNKNOWN
+  form = '+.1f' if signed else '.1f'
+  return f'{100 * interval.low:{form}} to {100 * interval.high:{form}}'
+
+
+def _count(value):
+  return _UNKNOWN if value is None else f'{value:,.0f}'
+
+
+def _seconds(value):
+  if value is None:
+    return _UNKNOWN
+  return f'{value:.2f}' if value >= 0.1 or value == 0 else f'{value:.2g}'
