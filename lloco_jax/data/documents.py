@@ -1,0 +1,71 @@
+"""Documents: the long texts that questions are asked about."""
+
+import dataclasses
+import pathlib
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+  """A text with a name, in the group whose adapter answers about it.
+
+  Raises:
+    ValueError: the id or the group is empty, or the text holds nothing to
+      read or is not valid Unicode.
+  """
+
+  id: str
+  text: str
+  group: str = 'default'
+
+  def __post_init__(self):
+    if not self.id.strip():
+      raise ValueError('A document has an empty id; give every document one.')
+    if not self.group.strip():
+      raise ValueError(
+        f"Document '{self.id}' has an empty group; name one or leave it out."
+      )
+    if not self.text.strip():
+      raise ValueError(
+        f"Document '{self.id}' is empty; remove it or give it a text."
+      )
+    try:
+      self.text.encode('utf-8')
+    except UnicodeEncodeError as error:
+      raise ValueError(
+        f"Document '{self.id}' holds half a surrogate pair at character "
+        f'{error.start}, which no tokenizer can read; remove it.'
+      ) from None
+
+
+def decode_utf8(data: bytes, name: str) -> str:
+  """Decodes `data`, the bytes of what is called `name` in an error.
+
+  Raises:
+    ValueError: `data` is not UTF-8.
+  """
+  try:
+    return data.decode('utf-8-sig')
+  except UnicodeDecodeError as error:
+    byte = data[error.start]
+    raise ValueError(
+      f'{name} is not UTF-8: byte 0x{byte:02x} at offset {error.start}; '
+      'convert it, for example with `iconv -f latin1 -t utf-8 old > new`.'
+    ) from None
+
+
+def read_document(path: str | pathlib.Path, group: str = 'default') -> Document:
+  """Reads a UTF-8 text file; its name without the suffix becomes the id.
+
+  Raises:
+    FileNotFoundError: there is no such file.
+    ValueError: the file is empty or not UTF-8.
+  """
+  path = pathlib.Path(path)
+  if not path.is_file():
+    raise FileNotFoundError(
+      f"There is no document file '{path}'; check its path."
+    )
+  text = decode_utf8(path.read_bytes(), f"Document file '{path}'")
+  if not text.strip():
+    raise ValueError(f"Document file '{path}' is empty; give it a text.")
+  return Document(path.stem, text, group)

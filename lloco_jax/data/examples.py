@@ -1,0 +1,117 @@
+"""Examples: questions with their answers, asked about documents."""
+
+import collections
+from collections.abc import Iterable, Mapping
+import dataclasses
+
+from lloco_jax.data.documents import Document
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """A question about documents; any of `answers` is right.
+
+  The first answer is the one that finetuning teaches.
+
+  Raises:
+    ValueError: a field is empty.
+  """
+
+  id: str
+  question: str
+  answers: tuple[str, ...]
+  document_ids: tuple[str, ...]
+
+  def __post_init__(self):
+    if not self.id.strip():
+      raise ValueError('An example has an empty id; give every example one.')
+    if not self.question.strip():
+      raise ValueError(f"Example '{self.id}' has an empty question.")
+    for name in ('answers', 'document_ids'):
+      values = getattr(self, name)
+      if isinstance(values, str) or not values:
+        raise ValueError(
+          f"Example '{self.id}' needs one or more {name}, as a tuple."
+        )
+      object.__setattr__(self, name, tuple(values))
+    if not all(answer.strip() for answer in self.answers):
+      raise ValueError(f"Example '{self.id}' has an empty answer.")
+
+
+def check_examples(
+  examples: Iterable[Example], documents: Iterable[str]
+) -> None:
+  """Checks that ids of examples are unique and their documents known.
+
+  `documents` are ids, or a mapping whose keys are.
+
+  Raises:
+    ValueError: two examples share an id, or a document is unknown.
+  """
+  documents = frozenset(documents)
+  examples = tuple(examples)
+  doubled = _first_repeated(example.id for example in examples)
+  if doubled is not None:
+    raise ValueError(
+      f"Two examples have the id '{doubled}'; give each its own."
+    )
+  for example in examples:
+    for document_id in example.document_ids:
+      if document_id not in documents:
+        raise ValueError(
+          f"Example '{example.id}' asks about document '{document_id}', "
+          'which is not among the documents; add it or correct the id.'
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+  """Documents by id, and examples by split ('train', 'validation').
+
+  Raises:
+    ValueError: ids clash, or an example's document is unknown.
+  """
+
+  documents: Mapping[str, Document]
+  splits: Mapping[str, tuple[Example, ...]]
+
+  def __post_init__(self):
+    for key, document in self.documents.items():
+      if key != document.id:
+        raise ValueError(
+          f"Document '{document.id}' is filed under '{key}'; use its id."
+        )
+    check_examples(
+      (example for split in self.splits.values() for example in split),
+      self.documents,
+    )
+
+  def documents_of(self, split: str) -> tuple[Document, ...]:
+    """The documents that examples of `split` ask about, each once."""
+    ids = dict.fromkeys(
+      document_id
+      for example in self.splits[split]
+      for document_id in example.document_ids
+    )
+    return tuple(self.documents[document_id] for document_id in ids)
+
+
+def by_id(documents: Iterable[Document]) -> dict[str, Document]:
+  """Files documents under their ids, in their order.
+
+  Raises:
+    ValueError: two documents share an id.
+  """
+  documents = tuple(documents)
+  doubled = _first_repeated(document.id for document in documents)
+  if doubled is not None:
+    raise ValueError(
+      f"Two documents have the id '{doubled}'; give each its own."
+    )
+  return {document.id: document for document in documents}
+
+
+def _first_repeated(ids: Iterable[str]) -> str | None:
+  """The first id that occurs more than once, if any."""
+  counts = collections.Counter(ids)
+  return next((key for key, count in counts.items() if count > 1), None)
