@@ -201,6 +201,13 @@ def _open_torch(path: pathlib.Path) -> dict[str, Tensor]:
     raise ValueError(
       f'{path} is truncated, or holds more than tensors; download it again.'
     ) from error
+  if not isinstance(loaded, dict) or not all(
+    isinstance(value, torch.Tensor) for value in loaded.values()
+  ):
+    raise ValueError(
+      f'{path} is not a dictionary of tensors by name; save the state_dict of '
+      'the model itself.'
+    )
   tensors = {}
   for name, value in loaded.items():
     _check_float(path, name, value.dtype.is_floating_point, value.dtype)

@@ -193,14 +193,17 @@ def _from_hub(name: str) -> pathlib.Path:
 
 
 def _snapshot(hub, name: str) -> str:
-  patterns = list(_HUB_FILES)
   try:
-    held = hub.list_repo_files(name)
-  except (hub.errors.RepositoryNotFoundError, hub.errors.GatedRepoError):
+    held = [file.rfilename for file in hub.model_info(name).siblings]
+  except hub.errors.RepositoryNotFoundError:
     raise
-  except Exception:
-    # Without a network, what was fetched before is still there.
-    return hub.snapshot_download(name, local_files_only=True)
+  except Exception:  # no network: what was fetched before is still there
+    try:
+      return hub.snapshot_download(name, local_files_only=True)
+    except hub.errors.LocalEntryNotFoundError:
+      pass
+    raise
+  patterns = list(_HUB_FILES)
   if not any(file.endswith('.safetensors') for file in held):
     patterns.append('*.bin')
   return hub.snapshot_download(name, allow_patterns=patterns)
