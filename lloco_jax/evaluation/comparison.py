@@ -125,6 +125,8 @@ def _check_systems(systems, metric, controls, main_system):
       )
   if main_system in controls:
     raise ValueError(f'{main_system!r} cannot be its own control.')
+  if not systems[names.index(main_system)].answers:
+    raise ValueError(f'{main_system!r} answered nothing to compare.')
   documents = {}
   for system in systems:
     for cost in COSTS:

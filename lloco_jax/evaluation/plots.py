@@ -9,11 +9,12 @@ import math
 import os
 import pathlib
 import textwrap
+import typing
 
 from lloco_jax.evaluation.results import Results, write_atomically
 
-SCORE_PLOT = 'score_against_tokens.png'
-SECONDS_PLOT = 'seconds_per_answer.png'
+if typing.TYPE_CHECKING:
+  from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, told apart by colour-blind readers; the shapes tell
 # the roles apart without colour.
@@ -29,11 +30,11 @@ _LABEL_WIDTH = 24  # characters
 _BREAK = 2.5  # where the axis is broken, in multiples of the place of zero
 
 
-def score_plot(results: Results, path: str | os.PathLike) -> bool:
-  """Score with its interval against tokens read per question, as a PNG.
+def score_figure(results: Results) -> 'Figure | None':
+  """Score with its interval against tokens read per question.
 
   The axis of tokens is logarithmic, with a place of its own for systems that
-  read none. Returns False, drawing nothing, where no system has both.
+  read none. None where no system has both a score and a count of tokens.
   """
   systems = [
     system
@@ -41,7 +42,7 @@ def score_plot(results: Results, path: str | os.PathLike) -> bool:
     if system.answers and system.tokens_read is not None
   ]
   if not systems:
-    return False
+    return None
   figure, axes = _figure(10, 6)
   read = [system.tokens_read for system in systems]
   zero = _place_of_zero(read)
@@ -71,14 +72,13 @@ def score_plot(results: Results, path: str | os.PathLike) -> bool:
   figure.canvas.draw()
   figure.set_layout_engine('none')
   _draw_points(figure, axes, points)
-  _save(figure, path)
-  return True
+  return figure
 
 
-def seconds_plot(results: Results, path: str | os.PathLike) -> bool:
-  """Seconds per answer, the time to the first token set apart, as a PNG.
+def seconds_figure(results: Results) -> 'Figure | None':
+  """Seconds per answer, the time to the first token set apart.
 
-  Returns False, drawing nothing, where no system's time was measured.
+  None where no system's time was measured.
   """
   from matplotlib.colors import to_rgb
 
@@ -88,7 +88,7 @@ def seconds_plot(results: Results, path: str | os.PathLike) -> bool:
     if system.seconds_per_answer is not None
   ]
   if not systems:
-    return False
+    return None
   figure, axes = _figure(10, 1.6 + 0.45 * len(systems))
   longest = max(system.seconds_per_answer for system in systems)
   for row, system in enumerate(systems):
@@ -122,8 +122,14 @@ def seconds_plot(results: Results, path: str | os.PathLike) -> bool:
     'seconds per answer (dark: to the first token; light: the rest)'
   )
   axes.set_title('What an answer costs', loc='left', pad=12)
-  _save(figure, path)
-  return True
+  return figure
+
+
+def save_figure(figure: 'Figure', path: str | os.PathLike) -> None:
+  """Writes a figure as a PNG, whole or not at all."""
+  buffer = io.BytesIO()
+  figure.savefig(buffer, format='png')
+  write_atomically(pathlib.Path(path), buffer.getvalue())
 
 
 def _figure(width, height):
@@ -138,12 +144,6 @@ def _figure(width, height):
   for side in ('top', 'right', 'left'):
     axes.spines[side].set_visible(False)
   return figure, axes
-
-
-def _save(figure, path):
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format='png')
-  write_atomically(pathlib.Path(path), buffer.getvalue())
 
 
 def _role(results, name):

@@ -21,6 +21,8 @@ from lloco_jax.evaluation.results import (
 )
 
 REPORT_FILE = 'report.md'
+SCORE_PLOT = 'score_against_tokens.png'
+SECONDS_PLOT = 'seconds_per_answer.png'
 
 
 def terminal_table(
@@ -66,23 +68,29 @@ def terminal_table(
   return '\n'.join(lines).strip('\n') + '\n'
 
 
-def one_question(results: Results, example_id: str | None = None) -> str:
+def one_question(
+  results: Results, example_id: str | None = None, width: int = 100
+) -> str:
   """One question, its right answers, and what every system answered.
 
   Without an id it is the first question that all systems with answers have in
-  common, or else the main system's first: not picked for its answers.
+  common, or else the main system's first: not picked for its answers. Lines
+  have at most `width` columns.
 
   Raises:
     ValueError: the main system did not answer the example.
   """
   question, references, answers = _question(results, example_id)
-  width = max(len(name) for name in answers)
-  lines = [f'Question: {question}', f'Right answer: {" / ".join(references)}']
+  longest = max(len(name) for name in answers)
+  lines = [f'Question: {question}', f'Right answer: {references}']
   lines += [
-    f'  {name:<{width}}  {_one_line(prediction)}'
-    for name, prediction in answers.items()
+    f'  {name:<{longest}}  {prediction}' for name, prediction in answers.items()
   ]
-  return '\n'.join(lines) + '\n'
+  indent = ' ' * (longest + 4)
+  return ''.join(
+    textwrap.fill(line, width, subsequent_indent=indent) + '\n'
+    for line in lines
+  )
 
 
 def write_report(
@@ -108,18 +116,13 @@ def write_report(
   folder = pathlib.Path(folder)
   question = _question_section(results, example_id)
   folder.mkdir(parents=True, exist_ok=True)
-  pictures = []
-  if plots.score_plot(results, folder / plots.SCORE_PLOT):
-    pictures.append(('Score against tokens read', plots.SCORE_PLOT))
-  if plots.seconds_plot(results, folder / plots.SECONDS_PLOT):
-    pictures.append(('Seconds per answer', plots.SECONDS_PLOT))
+  pictures = _write_plots(folder, results)
   sections = [
     f'# {title}',
     '## What it shows',
     '\n'.join(
       f'- {_escape(sentence)}' for sentence in wording.findings(results)
-    )
-    or 'No control was evaluated, so there is nothing to claim.',
+    ),
     '## Systems',
     _markdown_table(
       wording.score_headers(results, every_score=True),
@@ -128,6 +131,7 @@ def write_report(
         for system in results.systems
       ],
     ),
+    *_descriptions(results),
     _how_to_read(results),
   ]
   if results.controls:
@@ -142,8 +146,7 @@ def write_report(
         ],
       ),
     ]
-  sections += [f'![{caption}]({name})' for caption, name in pictures]
-  sections += [question, *_detail_sections(results, details or {})]
+  sections += [*pictures, question, *_detail_sections(details or {})]
   path = folder / REPORT_FILE
   text = '\n\n'.join(sections) + '\n'
   write_atomically(path, text.encode('utf-8', 'backslashreplace'))
@@ -169,6 +172,28 @@ def _rich_table(headers, rows, styles):
   for cells, style in zip(rows, styles):
     table.add_row(*(Text(cell) for cell in cells), style=style)
   return table
+
+
+def _write_plots(folder, results):
+  pictures = []
+  for caption, name, draw in (
+    ('Score against tokens read', SCORE_PLOT, plots.score_figure),
+    ('Seconds per answer', SECONDS_PLOT, plots.seconds_figure),
+  ):
+    figure = draw(results)
+    if figure is not None:
+      plots.save_figure(figure, folder / name)
+      pictures.append(f'![{caption}]({name})')
+  return pictures
+
+
+def _descriptions(results):
+  lines = [
+    f'- **{_escape(system.name)}**: {_escape(system.description)}'
+    for system in results.systems
+    if system.description
+  ]
+  return ['\n'.join(lines)] if lines else []
 
 
 def _how_to_read(results):
@@ -203,39 +228,32 @@ def _question(results, example_id):
     )
   shown = main[example_id]
   predictions = {
-    name: found[example_id].prediction
+    name: _one_line(found[example_id].prediction) or '(nothing)'
     for name, found in answers.items()
     if example_id in found
   }
-  return shown.question, shown.references, predictions
+  references = ' / '.join(shown.references)
+  return _one_line(shown.question), _one_line(references), predictions
 
 
 def _question_section(results, example_id):
   question, references, answers = _question(results, example_id)
   table = _markdown_table(
     ['system', 'answer'],
-    [[name, _one_line(prediction)] for name, prediction in answers.items()],
+    list(answers.items()),
   )
   return '\n\n'.join(
     [
       '## One question',
-      f'**Question:** {_escape(_one_line(question))}',
-      f'**Right answer:** {_escape(" / ".join(references))}',
+      f'**Question:** {_escape(question)}',
+      f'**Right answer:** {_escape(references)}',
       table,
     ]
   )
 
 
-def _detail_sections(results, details):
-  sections = ['## How it was run']
-  described = [system for system in results.systems if system.description]
-  if described:
-    sections.append(
-      '\n'.join(
-        f'- **{_escape(system.name)}**: {_escape(system.description)}'
-        for system in described
-      )
-    )
+def _detail_sections(details):
+  sections = ['## How it was run'] if details else []
   for heading, content in details.items():
     sections.append(f'### {heading}')
     if isinstance(content, Mapping):
@@ -247,11 +265,14 @@ def _detail_sections(results, details):
 
 
 def _markdown_table(headers, rows):
-  aligned = ['---', *('---:' if len(headers) > 2 else '---',) * len(headers)]
-  lines = [headers, aligned[: len(headers)], *rows]
-  return '\n'.join(
-    '| ' + ' | '.join(_escape(cell) for cell in line) + ' |' for line in lines
-  )
+  # Numbers, everything but the names and the answers, stand to the right.
+  numbers = '---:' if len(headers) > 2 else '---'
+  rule = '| --- |' + f' {numbers} |' * (len(headers) - 1)
+  head, *body = [
+    '| ' + ' | '.join(_escape(cell) for cell in line) + ' |'
+    for line in (headers, *rows)
+  ]
+  return '\n'.join([head, rule, *body])
 
 
 def _escape(text):

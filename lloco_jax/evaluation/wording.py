@@ -17,6 +17,8 @@ def findings(results: Results) -> list[str]:
     _claim(results.main_system, name, difference)
     for name, difference in results.differences.items()
   ]
+  if not claims:
+    claims = ['No control was evaluated, so there is nothing to claim.']
   return claims + cautions(results)
 
 
