@@ -243,8 +243,13 @@ def test_ways_to_name_targets(folder, targets):
   'targets, message',
   [
     (['q_proj', 'lm_head'], 'target_modules names lm_head;'),
+    (
+      ['layers.1.mlp.up_proj'],
+      r'adapts up_proj in some layers only \(\[1\] of 2\)',
+    ),
+    (r'.*\.0\..*q_proj', r'adapts q_proj in some layers only \(\[0\] of 2\)'),
     ('.*c_attn', r'target_modules names \.\*c_attn'),
-    (['q_proj'], r'holds .*k_proj.*does not name'),
+    (['q_proj'], r'holds .*down_proj.*does not name'),
     ([], 'lacks the field target_modules'),
   ],
 )
@@ -281,7 +286,7 @@ def test_other_kinds_are_refused(folder, changes):
 @pytest.mark.parametrize(
   'changes, message',
   [
-    ({'hidden_size': 16}, 'lora_A of .* has width 8, but the base has 16'),
+    ({'hidden_size': 16}, 'lora_. of .* has width 8, but the base has 16'),
     ({'intermediate_size': 20}, 'width 12, but the base has 20'),
     ({'num_key_value_heads': 4}, 'lora_B of k_proj has width 4, .* 8: it was'),
     ({'num_hidden_layers': 1}, 'adapts layer 1, but the base has 1 layers'),

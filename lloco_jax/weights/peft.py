@@ -52,8 +52,8 @@ def load_adapter(folder, config: LlamaConfig) -> Adapter:
   rank, alpha = fields['r'], float(fields['lora_alpha'])
   if fields.get('use_rslora'):
     alpha *= math.sqrt(rank)  # PEFT divides by sqrt(r) here, not by r
-  targets = _targets(folder, fields)
   tensors, path = _open_weights(folder)
+  targets = _targets(folder, fields, tensors, config)
   shapes = projection_shapes(config)
   expected = {
     (layer, target, side)
@@ -177,37 +177,45 @@ def _is_refused(name: str, value) -> bool:
   return bool(value) and isinstance(value, bool | dict | list)
 
 
-def _targets(folder: pathlib.Path, fields: dict) -> list[str]:
+def _targets(folder, fields: dict, tensors, config: LlamaConfig) -> list[str]:
   """The projections that `target_modules` means, by PEFT's rules."""
   wanted = fields['target_modules']
-  modules = {
-    f'model.layers.0.{block_of(name)}.{name}': name
-    for name in ATTENTION_PROJECTIONS + MLP_PROJECTIONS
-  }
+  matches = [_KEY.fullmatch(name) for name in tensors]
+  depth = max((int(match[1]) + 1 for match in matches if match), default=0)
+  depth = max(depth, config.num_hidden_layers)
+  known = ATTENTION_PROJECTIONS + MLP_PROJECTIONS
+  modules = [
+    (f'model.layers.{layer}.{block_of(name)}.{name}', layer, name)
+    for layer in range(depth)
+    for name in known
+  ]
   if wanted == 'all-linear':
-    return list(modules.values())
+    return list(known)
   if isinstance(wanted, str):
-    found = [
-      name for module, name in modules.items() if re.fullmatch(wanted, module)
-    ]
+    found = [module for module in modules if re.fullmatch(wanted, module[0])]
     unknown = [] if found else [wanted]
   else:
-    found = [
-      name
-      for module, name in modules.items()
-      if any(module.endswith(f'.{suffix}') for suffix in wanted)
-    ]
-    unknown = [
-      suffix
+    # A module is meant by its whole name or by its last parts.
+    ends = {
+      suffix: [x for x in modules if f'.{x[0]}'.endswith(f'.{suffix}')]
       for suffix in sorted(wanted)
-      if not any(module.endswith(f'.{suffix}') for module in modules)
-    ]
+    }
+    found = [module for end in ends.values() for module in end]
+    unknown = [suffix for suffix, end in ends.items() if not end]
   if unknown:
     raise ValueError(
-      f'{folder / CONFIG}: target_modules names {", ".join(unknown)}; '
-      f'only {", ".join(modules.values())} can be adapted.'
+      f'{folder / CONFIG}: target_modules names {unknown[0]}; '
+      f'only {", ".join(known)} can be adapted.'
     )
-  return found
+  layers = {name: {x[1] for x in found if x[2] == name} for name in known}
+  for name, chosen in layers.items():
+    if chosen and not chosen >= set(range(config.num_hidden_layers)):
+      raise ValueError(
+        f'{folder / CONFIG}: target_modules adapts {name} in some layers only '
+        f'({sorted(chosen)} of {config.num_hidden_layers}), which is not '
+        'supported, or it was made for another base.'
+      )
+  return [name for name, chosen in layers.items() if chosen]
 
 
 def _open_weights(folder: pathlib.Path):
