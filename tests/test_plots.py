@@ -40,6 +40,16 @@ def test_labels_of_all_systems_stand_apart(rows, seed):
     assert frame.y0 <= box.y0 and box.y1 <= frame.y1
 
 
+def test_label_at_the_edge_stays_inside():
+  systems = [
+    scored_system('LLoCO', [0.5, 0.5], tokens_read=5),
+    scored_system('a name that takes room', [0.5, 0.5], tokens_read=90_000),
+  ]
+  figure = plots.score_figure(compare_systems(systems, 'f1', []))
+  box = labels(figure)['a name that takes room']
+  assert box.x1 <= figure.axes[0].get_window_extent().x1
+
+
 def test_points_stand_at_score_and_tokens():
   results = compared()
   figure = plots.score_figure(results)

@@ -32,19 +32,22 @@ def test_table_does_not_depend_on_the_terminal(results, monkeypatch):
   monkeypatch.setenv('TERM', 'dumb')
   assert report.terminal_table(results) == plain
   colored = report.terminal_table(results, color=True)
-  assert re.sub(r'\x1b\[[\d;]*m', '', colored) != colored
+  stripped = re.sub(r'\x1b\[[\d;]*m', '', colored)
+  assert stripped != colored
+  assert [line.rstrip() for line in stripped.splitlines()] == plain.splitlines()
 
 
 def test_long_names_wrap_within_the_width(results):
   systems = [
-    dataclasses.replace(system, name=f'{system.name} [of the longer kind]' * 3)
+    dataclasses.replace(system, name=f'{system.name} [bold] ' * 3)
     for system in results.systems
   ]
   main = systems[5].name
   longer = compare_systems(systems, 'f1', [systems[0].name], main)
   text = report.terminal_table(longer, width=80)
   assert max(map(len, text.splitlines())) <= 80
-  assert '[of the longer kind]' in text
+  # Square brackets in a name are no mark-up.
+  assert text.split(' less')[0].count('[bold]') == 27
 
 
 def test_one_question_shows_every_answer(results):

@@ -20,6 +20,9 @@ def test_control_is_beaten_only_where_the_interval_is_above_zero():
   (sentence,) = wording.findings(even)
   assert sentence.startswith('LLoCO is NOT shown to be above "control": +5.0')
   assert sentence.endswith('includes zero.')
+  odd = compared([0.0, 1.0] * 9 + [0.0, 0.0], [1.0, 0.0] * 10)
+  (sentence,) = wording.findings(odd)
+  assert sentence.startswith('LLoCO is NOT shown to be above "control": -5.0')
   assert wording.findings(compared([0.0] * 20, [1.0] * 20)) == [
     'LLoCO is BELOW "control" by -100.0 (-100.0 to -100.0).'
   ]

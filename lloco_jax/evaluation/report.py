@@ -40,6 +40,8 @@ def terminal_table(
   console = Console(
     file=buffer,
     width=width,
+    # Without a height rich believes a dumb terminal's 80 columns instead.
+    height=100,
     force_terminal=color,
     color_system='standard' if color else None,
     highlight=False,
