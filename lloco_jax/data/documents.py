@@ -44,7 +44,7 @@ def decode_utf8(data: bytes, name: str) -> str:
     ValueError: `data` is not UTF-8.
   """
   try:
-    return data.decode('utf-8-sig')
+    return data.decode('utf-8').removeprefix('\ufeff')
   except UnicodeDecodeError as error:
     byte = data[error.start]
     raise ValueError(

@@ -26,8 +26,9 @@ from lloco_jax.data.filler import (
 from lloco_jax.data.words import FIRST_NAMES, SECOND_NAMES
 
 SPLITS = ('train', 'validation')
-# Below this many words a report has no headings and one opening sentence.
-_SHORT = 420
+# With fewer words a report has no headings; with far fewer, no opening.
+_SECTIONED = 420
+_OPENED = 120
 # Tries to find filler that the report does not hold yet.
 _TRIES = 20
 
@@ -92,7 +93,7 @@ def make_report(
   drawn = pick(rng, tuple(KINDS))
   count = max(1, round(words * facts_per_hundred_words / 100))
   facts = _draw_facts(rng, count, split)
-  text, spans = _Writer(rng, kind or drawn).write(facts, words)
+  text, spans = _Writer(rng, kind or drawn, words).write(facts)
   document_id = document_id or f'report-{split}-{seed}'
   return Report(
     Document(document_id, text, group),
@@ -159,9 +160,9 @@ def _check(seed, words, kind, split, facts_per_hundred_words):
   if seed < 0:
     raise ValueError(f'The seed of a report is {seed}; use 0 or more.')
   low, high = (words, words) if isinstance(words, int) else words
-  if not 30 <= low <= high:
+  if not 40 <= low <= high:
     raise ValueError(
-      f'A report cannot have {words} words; use 30 or more, or a range of it.'
+      f'A report cannot have {words} words; use 40 or more, or a range of it.'
     )
   if kind is not None and kind not in KINDS:
     raise ValueError(
@@ -223,9 +224,9 @@ def _draw_names(rng: random.Random, split: str):
 
 
 class _Writer:
-  """Puts facts and filler into paragraphs and sections."""
+  """Puts facts and filler into sentences, paragraphs and sections."""
 
-  def __init__(self, rng: random.Random, kind: str):
+  def __init__(self, rng: random.Random, kind: str, words: int):
     self.rng = rng
     self.kind = KINDS[kind]
     self.sentences = SENTENCES[kind]
@@ -233,57 +234,63 @@ class _Writer:
     self.slots = SLOTS[kind] | {
       slot: (pick(rng, SLOTS[kind][slot]),) for slot in ('area', 'year')
     }
+    self.left = words
     self.text = ''
-    self.words = 0
     self.used = set()
+    self.to_paragraph = 0
+    self.to_heading = 0 if words >= _SECTIONED else words
 
-  def write(self, facts, words):
+  def write(self, facts) -> tuple[str, list[tuple[int, int]]]:
     """Writes the report; returns its text and the span of each fact."""
+    opened, sectioned = self.left >= _OPENED, self.to_heading == 0
     self.add(self.new(self.kind.titles), '')
-    headed = words >= _SHORT
-    self.add(self.new(self.kind.openings), '\n\n')
-    if headed:
+    if opened:
+      self.add(self.new(self.kind.openings), '\n\n')
+    if sectioned:
       self.add(self.new(self.sentences), ' ')
       self.add(self.new(self.sentences), ' ')
-    start = self.words
-    # Facts start where their share of the words does, give or take a little.
+    # A fact is due when no more words are left than this, give or take a few.
     due = [
-      start + (words - start) * (index + 0.5 * self.rng.random()) / len(facts)
+      self.left * (1 - (index + 0.5 * self.rng.random()) / len(facts))
       for index in range(len(facts))
     ]
     spans = []
     named = set()
-    next_heading = start if headed else words
-    sentences_left = 0
-    while len(spans) < len(facts) or self.words < words - 6:
-      gap = ' '
-      if sentences_left == 0:
-        sentences_left = 4 + int(self.rng.random() * 4)
-        gap = '\n\n'
-        if self.words >= next_heading and words - self.words > 60:
-          self.add(self.new(self.kind.headings), '\n\n')
-          next_heading = self.words + 200 + self.rng.random() * 200
-      sentences_left -= 1
-      if len(spans) < len(facts) and self.words >= due[len(spans)]:
-        name, attribute, value = facts[len(spans)]
-        named.add(name)
-        spans.append(self.add(self.state(name, attribute, value), gap))
+    while len(spans) < len(facts) or self.left > 6:
+      gap = self.gap()
+      if len(spans) == len(facts):
+        self.add(self.new(self.sentences), gap)
         continue
-      sentence = None
-      if len(spans) < len(facts):
-        name = facts[len(spans)][0]
-        if name not in named and self.rng.random() < 0.25:
-          named.add(name)
-          sentence = self.new(ARRIVALS).replace('{name}', name)
-      self.add(sentence or self.new(self.sentences), gap)
+      name, attribute, value = facts[len(spans)]
+      if self.left <= due[len(spans)]:
+        spans.append(self.add(self.state(name, attribute, value), gap))
+        named.add(name)
+      elif name not in named and self.rng.random() < 0.25:
+        self.add(self.new(ARRIVALS).replace('{name}', name), gap)
+        named.add(name)
+      else:
+        self.add(self.new(self.sentences), gap)
     return self.text, spans
+
+  def gap(self) -> str:
+    """What stands before the next sentence; writes a heading where due."""
+    self.to_paragraph -= 1
+    if self.to_paragraph >= 0 or self.left <= 20:
+      return ' '
+    self.to_paragraph = 3 + int(self.rng.random() * 4)
+    if self.to_heading <= 0 and self.left > 60:
+      self.add(self.new(self.kind.headings), '\n\n')
+      self.to_heading = 200 + self.rng.random() * 200
+    return '\n\n'
 
   def add(self, piece: str, gap: str) -> tuple[int, int]:
     """Appends `piece` after `gap`; returns its span."""
     self.text += gap
     start = len(self.text)
     self.text += piece
-    self.words += piece.count(' ') + 1
+    words = piece.count(' ') + 1
+    self.left -= words
+    self.to_heading -= words
     return start, len(self.text)
 
   def new(self, templates: tuple[str, ...]) -> str:

@@ -1,0 +1,63 @@
+"""Examples and datasets, and what is refused as one."""
+
+import pytest
+
+from lloco_jax.data.documents import Document
+from lloco_jax.data.examples import Dataset, Example, by_id, check_examples
+
+
+def example(id='first', documents=('minutes',), **fields):
+  fields = {'question': 'Who?', 'answers': ('Ada',), **fields}
+  return Example(id=id, document_ids=documents, **fields)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'id': ''}, 'empty id'),
+    ({'question': ' '}, "'first' has an empty question"),
+    ({'answers': ()}, "'first' needs one or more answers"),
+    ({'answers': 'Ada'}, "'first' needs one or more answers"),
+    ({'answers': ('Ada', ' ')}, "'first' has an empty answer"),
+    ({'documents': ()}, "'first' needs one or more document_ids"),
+  ],
+)
+def test_empty_fields_are_refused(fields, message):
+  with pytest.raises(ValueError, match=message):
+    example(**fields)
+
+
+def test_lists_become_tuples():
+  assert example(answers=['Ada']).answers == ('Ada',)
+
+
+def test_an_unknown_document_is_named_with_its_example():
+  examples = [example(), example('second', ('minutes', 'diary'))]
+  with pytest.raises(ValueError, match="'second' asks .* 'diary'"):
+    check_examples(examples, ['minutes'])
+  check_examples(examples, ['minutes', 'diary'])
+
+
+def test_ids_are_unique_over_all_splits():
+  documents = by_id([Document('minutes', 'text')])
+  splits = {'train': (example(),), 'validation': (example(),)}
+  with pytest.raises(ValueError, match="id 'first'"):
+    Dataset(documents, splits)
+  with pytest.raises(ValueError, match="Two documents have the id 'a'"):
+    by_id([Document('a', 'one'), Document('b', 'two'), Document('a', 'three')])
+
+
+def test_a_document_filed_under_another_id_is_refused():
+  with pytest.raises(ValueError, match="'minutes' is filed under 'diary'"):
+    Dataset({'diary': Document('minutes', 'text')}, {})
+
+
+def test_documents_of_a_split_come_once_in_order():
+  documents = by_id(Document(id, id) for id in 'abc')
+  splits = {
+    'train': (example('1', ('c', 'a')), example('2', ('a',))),
+    'validation': (example('3', ('b',)),),
+  }
+  dataset = Dataset(documents, splits)
+  assert dataset.documents_of('train') == (documents['c'], documents['a'])
+  assert dataset.documents_of('validation') == (documents['b'],)
