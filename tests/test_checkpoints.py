@@ -77,7 +77,10 @@ def test_checkpoint_cut_off_by_a_kill_is_passed_over(tmp_path):
   shutil.copytree(folder / '3', folder / '4.orbax-checkpoint-tmp-1')
   (step, _, _), _ = restore(folder)
   assert step == 3
-  assert sorted(path.name for path in folder.iterdir()) == ['2', '3']
+  saved_folder(tmp_path, steps=(4,))
+  (step, _, _), _ = restore(folder)
+  assert step == 4
+  assert sorted(path.name for path in folder.iterdir()) == ['3', '4']
 
 
 def empty_every_file(folder):
@@ -87,11 +90,9 @@ def empty_every_file(folder):
 
 
 def cut_arrays(folder):
-  largest = max(folder.rglob('*'), key=lambda path: path.stat().st_size)
   for path in (folder / 'trainable').rglob('*'):
     if path.is_file():
       path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-  assert largest
 
 
 def remove_data_position(folder):
@@ -125,8 +126,9 @@ def test_all_damaged_is_said(tmp_path):
 
 def test_other_shapes_are_refused(tmp_path):
   folder = saved_folder(tmp_path)
-  with pytest.raises(ValueError, match='No checkpoint in .* fits this run'):
+  with pytest.raises(ValueError) as caught:
     restore(folder, template=state(size=6))
+  assert "weights/a was '[4, 2] float32', now '[6, 2]" in str(caught.value)
   assert sorted(path.name for path in folder.iterdir()) == ['2', '3']
 
 

@@ -51,19 +51,21 @@ def test_progress_line_says_what_is_left(tmp_path, capsys):
     slow_first = 600.0 if step == 1 else 2.0
     tracker.write(line(step, slow_first, **{'evaluation/f1': 0.25}))
   tracker.close()
-  first, second = capsys.readouterr().out.splitlines()
+  start, first, second = capsys.readouterr().out.splitlines()
+  assert start.startswith('step 1/100')
   assert first.startswith('step 5/100  loss 1.5000  34,567 positions/s')
   assert '(120 counted)' in first
   assert '0:03:00 left' in second  # 90 steps of 2 s; the compile is no guide.
   assert second.endswith('evaluation/f1 0.25')
 
 
-def test_last_step_is_always_told(tmp_path, capsys):
+def test_first_and_last_step_are_always_told(tmp_path, capsys):
   tracker = Tracker(tmp_path, 0, 3, log_every=10, tensorboard=False)
   for step in (1, 2, 3):
     tracker.write(line(step))
   tracker.close()
-  assert capsys.readouterr().out.startswith('step 3/3')
+  told = capsys.readouterr().out.splitlines()
+  assert [line.split()[1] for line in told] == ['1/3', '3/3']
 
 
 def events(folder):

@@ -11,6 +11,8 @@ import grain
 import jax
 import orbax.checkpoint as ocp
 
+from lloco_jax.finetuning.optimizer import path_names
+
 CONFIG_FILE = 'config.json'
 # They change how a run is watched, not what it computes.
 IGNORED = frozenset(
@@ -117,7 +119,9 @@ class Checkpoints:
         trainable=ocp.args.StandardSave(trainable),
         optimizer=ocp.args.StandardSave(optimizer),
         batches=grain.checkpoint.CheckpointSave(batches),
-        run=ocp.args.JsonSave({'step': step, 'config': self.config}),
+        run=ocp.args.JsonSave(
+          {'config': self.config, 'shapes': shapes(trainable)}
+        ),
       ),
     )
 
@@ -132,7 +136,8 @@ class Checkpoints:
       step, trainable, optimizer.
 
     Raises:
-      ValueError: the run had another config, or no checkpoint can be read.
+      ValueError: the run had another config or other shapes, or no checkpoint
+        can be read.
     """
     damage = None
     for step in sorted(self.manager.all_steps(), reverse=True):
@@ -140,11 +145,14 @@ class Checkpoints:
         run = self.manager.restore(
           step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
         )['run']
-        theirs = run['config']
+        theirs, their_shapes = run['config'], run['shapes']
       except Exception as error:  # Orbax raises whatever its stores raise.
         damage = damage or (step, error)
         continue
       refuse_other_config(self.folder.parent, theirs, self.config)
+      refuse_other_config(
+        self.folder.parent, their_shapes, shapes(trainable), ignored=()
+      )
       try:
         restored = self.manager.restore(
           step,
@@ -162,7 +170,7 @@ class Checkpoints:
     if damage:
       step, error = damage
       raise ValueError(
-        f'No checkpoint in {self.folder} fits this run or can be read '
+        f'No checkpoint in {self.folder} can be read '
         f'(step {step}: {str(error).splitlines()[0]}); '
         'choose another workdir, or remove that one to start again.'
       ) from error
@@ -182,6 +190,14 @@ class Checkpoints:
     """Waits for what is being saved."""
     self.manager.wait_until_finished()
     self.manager.close()
+
+
+def shapes(tree) -> dict[str, str]:
+  """Shape and dtype of every leaf, by its path."""
+  return {
+    path_names(path): f'{list(leaf.shape)} {leaf.dtype}'
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
 
 
 def abstract(tree):

@@ -35,11 +35,13 @@ def integer_positions(batch: dict[str, np.ndarray]) -> int:
 class Task:
   """What is trained, on what.
 
-  `trainable` holds the initial values, which are copied. `frozen` goes to the
-  loss as it is and is never donated. `loss(trainable, frozen, batch, key)`
+  `trainable` holds the initial values, which are copied where they are: on a
+  mesh, put them there first. `frozen` goes to the loss as it is and is never
+  donated. `loss(trainable, frozen, batch, key)`
   gives the loss summed over the counted tokens of a microbatch, and their
   number. `batches` is a grain dataset of microbatches, mappings of numpy
-  arrays, that repeats as often as the steps need. `batch_sharding` says where
+  arrays, that repeats as often as the steps need; its prefetching is the
+  dataset's own. `batch_sharding` says where
   a microbatch goes; None is the default device.
   """
 
@@ -56,8 +58,8 @@ class TrainingConfig:
   """How long and how a task is trained; `TrainingConfig(**config_dict)`.
 
   A step is one update, from `accumulation` microbatches. `checkpoint_every`,
-  `eval_every` and `log_every` count steps; 0 is never, but the last step is
-  always saved. `keep` is the number of checkpoints kept.
+  `eval_every` and `log_every` count steps; with 0 only the last step is saved
+  and evaluated, and none is told. `keep` is the number of checkpoints kept.
   """
 
   steps: int
@@ -257,7 +259,7 @@ def next_batch(batches, step: int, config: TrainingConfig):
 
 
 def is_due(step: int, every: int, last: int) -> bool:
-  return bool(every) and (step % every == 0 or step == last)
+  return step == last or bool(every) and step % every == 0
 
 
 def train(
@@ -328,14 +330,14 @@ def train(
       unread = (step, metrics, positions)
       evaluates = evaluate and is_due(step, config.eval_every, config.steps)
       saves = is_due(step, config.checkpoint_every, config.steps)
-      if evaluates or saves or step == config.steps:
+      if evaluates or saves:
         line = watch.read(*unread)
         unread = None
         if evaluates:
           numbers = evaluate(state.trainable, step)
           line |= {f'evaluation/{k}': float(v) for k, v in numbers.items()}
         tracker.write(line)
-        if saves or step == config.steps:
+        if saves:
           checkpoints.save(step, state.trainable, state.optimizer, batches)
         watch.start()
   return state.trainable

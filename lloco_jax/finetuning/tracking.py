@@ -75,8 +75,9 @@ class Tracker:
       for name, value in metrics.items():
         if name != 'step':
           self.board.add_scalar(name, value, step)
-    last = step == self.total_steps
-    if self.log_every and (step % self.log_every == 0 or last):
+    # The first also says that everything is compiled.
+    telling = len(self.recent_seconds) == 1 or step == self.total_steps
+    if self.log_every and (step % self.log_every == 0 or telling):
       print(self.progress(metrics), flush=True)
 
   def progress(self, metrics: dict) -> str:
