@@ -38,6 +38,12 @@ def sentences_of(report):
   ]
 
 
+def starts():
+  """The words that a statement starts with, where it is not a name."""
+  texts = itertools.chain(*STATEMENTS.values())
+  return {text.split()[0] for text in texts} - {'{name}'}
+
+
 def facts_of(report):
   return {(fact.name, fact.attribute, fact.value) for fact in report.facts}
 
@@ -258,6 +264,9 @@ def test_text_reads_as_text(reports):
     assert text.isascii() and text == text.strip()
     assert '  ' not in text and '\n\n\n' not in text
     assert not re.search(r'[\[\]{}_]|\s[.,]|\.\.|,,|\ba [aeiou]', text)
+    for lead in filler.LEADS:
+      for rest in text.split(lead[1:])[1:]:
+        assert rest.split()[0] not in starts()
     for paragraph in paragraphs_of(report):
       assert '\n' not in paragraph and paragraph[0].isupper()
     for sentence in sentences_of(report):
