@@ -37,12 +37,11 @@ class Task:
 
   `trainable` holds the initial values, which are copied where they are: on a
   mesh, put them there first. `frozen` goes to the loss as it is and is never
-  donated. `loss(trainable, frozen, batch, key)`
-  gives the loss summed over the counted tokens of a microbatch, and their
-  number. `batches` is a grain dataset of microbatches, mappings of numpy
-  arrays, that repeats as often as the steps need; its prefetching is the
-  dataset's own. `batch_sharding` says where
-  a microbatch goes; None is the default device.
+  donated. `loss(trainable, frozen, batch, key)` gives the loss summed over
+  the counted tokens of a microbatch, and their number. `batches` is a grain
+  dataset of microbatches, mappings of numpy arrays, that repeats as often as
+  the steps need and prefetches as much as it likes. `batch_sharding` says
+  where a microbatch goes; None is the default device.
   """
 
   trainable: Any
