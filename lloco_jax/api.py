@@ -11,11 +11,10 @@ from lloco_jax.compression.segments import (
   compress_ids,
   split_length,
 )
-from lloco_jax.finetuning.loss import IGNORED, cross_entropy
+from lloco_jax.finetuning.loss import cross_entropy
 from lloco_jax.generation.decoding import decode, prefill
 from lloco_jax.model import Model
-from lloco_jax.nn import autocompressor
-from lloco_jax.nn import llama
+from lloco_jax.nn import autocompressor, llama
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.weights import peft
 
@@ -256,7 +255,6 @@ def _rows(model, ids, context):
 
 
 __all__ = [
-  'IGNORED',
   'compress',
   'forward',
   'generate',

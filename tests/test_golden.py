@@ -9,8 +9,11 @@ import optax
 import pytest
 
 import lloco_jax as lloco
-from lloco_jax.nn.autocompressor import compress_segment, grow_prefix
-from lloco_jax.nn.autocompressor import init_state
+from lloco_jax.nn.autocompressor import (
+  compress_segment,
+  grow_prefix,
+  init_state,
+)
 from lloco_jax.nn.llama import logits
 from lloco_jax.weights.peft import peft_names
 
@@ -157,9 +160,7 @@ def test_twenty_step_curve(case):
   @jax.jit
   def step(adapter, state):
     loss, gradient = jax.value_and_grad(
-      lambda tree: lloco.loss(
-        model, ids, labels, context=context, adapter=tree
-      )
+      lambda tree: lloco.loss(model, ids, labels, context=context, adapter=tree)
     )(adapter)
     update, state = optimizer.update(gradient, state, adapter)
     norm = optax.global_norm(gradient)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from lloco_jax.nn.autocompressor import (
-  CompressionState,
   compress_segment,
   grow_prefix,
   init_state,
@@ -16,11 +15,17 @@ from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter
 
 
-@functools.partial(jax.jit, static_argnames=('config',), donate_argnums=4)
-def compress_step(params, config, tokens, lengths, state, adapter=None):
-  """One segment of every row: (summary vectors [B, K, D], next state)."""
+@functools.partial(jax.jit, static_argnames=('config',), donate_argnums=2)
+def _step(params, config, prefix, rest, tokens, lengths, adapter):
+  state = rest.replace(prefix=prefix)
   _, state = compress_segment(params, config, tokens, lengths, state, adapter)
-  return state.vectors, state
+  return state
+
+
+def compress_step(params, config, tokens, lengths, state, adapter=None):
+  """Jitted `compress_segment`; the old state's prefix is given up."""
+  rest = state.replace(prefix=None)
+  return _step(params, config, state.prefix, rest, tokens, lengths, adapter)
 
 
 def split_length(
@@ -101,7 +106,7 @@ def compress_ids(
   summaries, start = [], 0
   for index, length in enumerate(lengths):
     state = grow_prefix(state, prefix_slots(config, known + index))
-    vectors, state = compress_step(
+    state = compress_step(
       params,
       config,
       ids[:, start : start + length],
@@ -109,18 +114,8 @@ def compress_ids(
       state,
       adapter,
     )
-    summaries.append(vectors)
+    summaries.append(state.vectors)
     start += length
   if not config.accumulate_summary:
     return summaries[-1]
   return jnp.concatenate(summaries, axis=1)
-
-
-__all__ = [
-  'CompressionState',
-  'check_compressor',
-  'compress_ids',
-  'compress_step',
-  'prefix_slots',
-  'split_length',
-]

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from lloco_jax.data.batches import IGNORED
+from lloco_jax.nn.autocompressor import read
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import logits
-
-IGNORED = -100
+from lloco_jax.nn.lora import Adapter
 
 
 def cross_entropy(
@@ -51,3 +52,48 @@ def cross_entropy(
   )
   total, _ = jax.lax.scan(one, jnp.zeros((), wide), parts)
   return total, jnp.sum(targets != IGNORED).astype(wide)
+
+
+def packed_loss(
+  params: dict,
+  config: LlamaConfig,
+  batch: dict,
+  context,
+  context_lengths,
+  adapter: Adapter | None = None,
+  dropout_key=None,
+  remat: str = 'none',
+):
+  """Summed loss of the answers of packed rows, and their token count.
+
+  The rows that predict are gathered before the head, so it never runs on
+  the context or the questions.
+
+  Args:
+    params: base parameters.
+    config: the base's config.
+    batch: packed rows, from `data.batches.pack`.
+    context: [B, C, D] summary vectors or embeddings.
+    context_lengths: [B] of them that count.
+    adapter, dropout_key, remat: see nn/llama.py.
+  """
+  hidden, _, _ = read(
+    params,
+    config,
+    batch['tokens'],
+    context,
+    context_lengths,
+    batch['offsets'],
+    batch['groups'],
+    adapter,
+    dropout_key=dropout_key,
+    remat=remat,
+  )
+  rows = batch['predicting'] + context.shape[1]
+  hidden = jnp.take_along_axis(hidden, rows[..., None], axis=1)
+  return cross_entropy(
+    params,
+    config,
+    hidden.reshape(-1, hidden.shape[-1]),
+    batch['targets'].reshape(-1),
+  )

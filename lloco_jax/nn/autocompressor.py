@@ -47,8 +47,10 @@ def init_state(
     config.num_key_value_heads,
     config.head_dim,
   )
-  empty = jnp.zeros(shape, vectors.dtype)
-  return CompressionState(KeyValues(empty, empty), jnp.int32(0), vectors)
+  prefix = KeyValues(
+    jnp.zeros(shape, vectors.dtype), jnp.zeros(shape, vectors.dtype)
+  )
+  return CompressionState(prefix, jnp.int32(0), vectors)
 
 
 def grow_prefix(state: CompressionState, slots: int) -> CompressionState:
@@ -111,9 +113,7 @@ def compress_segment(
   column = jnp.arange(width)
   rows = (batch, pending)
   vector_positions = jnp.broadcast_to(start + jnp.arange(pending), rows)
-  segment_positions = jnp.broadcast_to(
-    start + pending + column, (batch, width)
-  )
+  segment_positions = jnp.broadcast_to(start + pending + column, (batch, width))
   summary_positions = start + pending + lengths[:, None] + jnp.arange(count)
   query = jnp.concatenate(
     [vector_positions, segment_positions, summary_positions], axis=1

@@ -221,9 +221,7 @@ class Llama(nn.Module):
         length=c.num_hidden_layers,
       )(c, self.dropout)
     else:
-      self.layers = [
-        block(c, self.dropout) for _ in range(c.num_hidden_layers)
-      ]
+      self.layers = [block(c, self.dropout) for _ in range(c.num_hidden_layers)]
     self.norm = RMSNorm(c.rms_norm_eps)
     if not c.tie_word_embeddings:
       self.lm_head = nn.Dense(c.vocab_size, use_bias=False)
@@ -326,9 +324,7 @@ def hidden_states(
 def logits(params: dict, config: LlamaConfig, hidden) -> jax.Array:
   """Hidden states [..., D] -> logits [..., V]."""
   tree = {
-    name: params[name]
-    for name in ('embed_tokens', 'lm_head')
-    if name in params
+    name: params[name] for name in ('embed_tokens', 'lm_head') if name in params
   }
   return Llama(config).apply({'params': tree}, hidden, method=Llama.logits)
 

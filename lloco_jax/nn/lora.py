@@ -8,8 +8,8 @@ and a bank of adapters is the same network given stacked matrices.
 import dataclasses
 import math
 
-import flax.linen as nn
 from flax import struct
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 

@@ -1,0 +1,203 @@
+"""Training of the compressor (Chevalier et al. 2023, section 3).
+
+The segments of a row are compressed in order. Gradients pass through the
+compression steps of one substep and stop between substeps, where all earlier
+vectors are handed on as constants and run again.
+"""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from lloco_jax.data.batches import IGNORED
+from lloco_jax.finetuning.loss import cross_entropy, packed_loss
+from lloco_jax.nn.autocompressor import (
+  compress_segment,
+  init_state,
+)
+from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
+
+
+@struct.dataclass
+class Compressor:
+  """What training a compressor changes: LoRA and the summary embeddings."""
+
+  adapter: Adapter
+  embed_summary: jax.Array
+
+
+def init_compressor(
+  params: dict, config: LlamaConfig, lora: LoraConfig, key: jax.Array
+) -> Compressor:
+  """A fresh one; summary embeddings start from the EOS token's."""
+  if not config.eos_token_ids:
+    raise ValueError(
+      'The base has no EOS token, from which summary embeddings start; set '
+      'eos_token_id in its config.json.'
+    )
+  table = params['embed_tokens']['embedding']
+  row = table[config.eos_token_ids[0]].astype(jnp.float32)
+  return Compressor(
+    init_adapter(config, lora, key),
+    jnp.tile(row[None], (config.summary_length, 1)),
+  )
+
+
+def with_summary_tokens(params: dict, compressor: Compressor) -> dict:
+  """The base's parameters with the compressor's summary embeddings."""
+  return {**params, 'embed_summary': {'embedding': compressor.embed_summary}}
+
+
+def compress_rows(
+  params: dict,
+  config: LlamaConfig,
+  segments,
+  lengths,
+  adapter: Adapter | None = None,
+  dropout_key=None,
+  remat: str = 'none',
+  substep: int = 2,
+):
+  """Differentiable compression of the segments of every row.
+
+  Args:
+    params: base parameters with summary embeddings.
+    config: its config, with `summary_length` K.
+    segments: [B, S, T] token ids, padded on the right.
+    lengths: [B, S] tokens that count; 0 where a row has no more segments.
+    adapter, dropout_key, remat: see nn/llama.py.
+    substep: segments that gradients pass through.
+
+  Returns:
+    Hidden states [B, S, T, D] of the segments' tokens, and the summary
+    vectors [B, S K, D] ([B, K, D] when they do not accumulate).
+  """
+  batch, count, _ = segments.shape
+  k = config.summary_length
+  dtype = params['norm']['scale'].dtype
+  handed_on = jnp.zeros((batch, 0, config.hidden_size), dtype)
+  hiddens, summaries, state = [], [], None
+  for index in range(count):
+    if index % substep == 0:
+      if index and config.accumulate_summary:
+        handed_on = jnp.concatenate(summaries, axis=1)
+      elif index:
+        handed_on = summaries[-1]
+      slots = handed_on.shape[1] + substep * k
+      state = init_state(
+        config,
+        jax.lax.stop_gradient(handed_on),
+        slots if config.accumulate_summary else 0,
+      )
+    key = None
+    if dropout_key is not None:
+      key = jax.random.fold_in(dropout_key, index)
+    hidden, state = compress_segment(
+      params,
+      config,
+      segments[:, index],
+      lengths[:, index],
+      state,
+      adapter,
+      key,
+      remat,
+    )
+    hiddens.append(hidden)
+    summaries.append(state.vectors)
+  if not config.accumulate_summary:
+    summaries = summaries[-1:]
+  return jnp.stack(hiddens, axis=1), jnp.concatenate(summaries, axis=1)
+
+
+def next_token_losses(
+  params: dict, config: LlamaConfig, hidden, segments, lengths, substep: int = 2
+):
+  """Language-model loss of each substep: (sums [U], counts [U]).
+
+  A token is predicted from the one before it in its substep, across the
+  segment boundary; the substep's first token is not predicted.
+
+  Args:
+    params: base parameters.
+    config: the base's config.
+    hidden: [B, S, T, D], from `compress_rows`.
+    segments, lengths: [B, S, T] and [B, S], as given to it.
+    substep: segments in a substep.
+  """
+  batch, count, width, features = hidden.shape
+  there = jnp.arange(width) < lengths[..., None]
+  following = jnp.concatenate(
+    [segments[:, :, 1:], jnp.full((batch, count, 1), IGNORED)], axis=-1
+  )
+  inside = jnp.arange(width) + 1 < lengths[..., None]
+  targets = jnp.where(inside, following, IGNORED)
+  # The last token of a segment predicts the first one of the next.
+  goes_on = (jnp.arange(1, count + 1) % substep != 0) & (
+    jnp.roll(lengths, -1, axis=1) > 0
+  )
+  goes_on = goes_on.at[:, -1].set(False)
+  last = jnp.arange(width) == lengths[..., None] - 1
+  first_of_next = jnp.roll(segments[:, :, 0], -1, axis=1)[..., None]
+  targets = jnp.where(last & goes_on[..., None], first_of_next, targets)
+  targets = jnp.where(there, targets, IGNORED)
+  sums, counts = [], []
+  for start in range(0, count, substep):
+    part = slice(start, start + substep)
+    total, number = cross_entropy(
+      params,
+      config,
+      hidden[:, part].reshape(-1, features),
+      targets[:, part].reshape(-1),
+    )
+    sums.append(total)
+    counts.append(number)
+  return jnp.stack(sums), jnp.stack(counts)
+
+
+def compressor_loss(
+  compressor: Compressor,
+  params: dict,
+  config: LlamaConfig,
+  batch: dict,
+  dropout_key=None,
+  remat: str = 'none',
+  substep: int = 2,
+):
+  """Loss of the packed rows' answers, read from the vectors alone.
+
+  Args:
+    compressor: what is trained.
+    params: the frozen base.
+    config: its config, with `summary_length`.
+    batch: `segments` [B, S, T] and `lengths` [B, S], and packed rows.
+    dropout_key, remat, substep: see `compress_rows`.
+
+  Returns:
+    The summed loss in nats, and the number of tokens.
+  """
+  params = with_summary_tokens(params, compressor)
+  keys = (None, None)
+  if dropout_key is not None:
+    keys = jax.random.split(dropout_key)
+  _, summaries = compress_rows(
+    params,
+    config,
+    batch['segments'],
+    batch['lengths'],
+    compressor.adapter,
+    keys[0],
+    remat,
+    substep,
+  )
+  used = jnp.sum(batch['lengths'] > 0, axis=1) * config.summary_length
+  return packed_loss(
+    params,
+    config,
+    batch,
+    summaries,
+    used,
+    compressor.adapter,
+    keys[1],
+    remat,
+  )
