@@ -15,7 +15,7 @@ from lloco_jax.weights import huggingface
 CONFIG = LlamaConfig(
   vocab_size=11,
   hidden_size=8,
-  intermediate_size=12,
+  intermediate_size=36,
   num_hidden_layers=2,
   num_attention_heads=4,
   num_key_value_heads=2,
@@ -403,6 +403,14 @@ def test_save_and_load(tmp_path, dtype, shard_bytes):
   assert sorted(folder.glob('*.safetensors')) == sorted(files)
   again = huggingface.load_params(folder, config, dtype)
   assert_same(again, params, flat(params)['norm', 'scale'].dtype)
+
+
+@pytest.mark.parametrize('first, second', [(10**9, 500), (500, 10**9)])
+def test_save_over_an_earlier_save(tmp_path, first, second):
+  old, new = (tree_of(tensors_of(CONFIG, seed), CONFIG) for seed in (0, 1))
+  huggingface.save_params(tmp_path, old, CONFIG, first)
+  huggingface.save_params(tmp_path, new, CONFIG, second)
+  assert_same(huggingface.load_params(tmp_path, CONFIG), new)
 
 
 def test_saved_folder_loads_in_transformers(tmp_path):

@@ -109,6 +109,8 @@ def save_params(
     write_safetensors(folder / name, tensors)
   if count > 1:
     write_json(folder / f'{SAFETENSORS}.index.json', {'weight_map': weight_map})
+    # A single file of an earlier save would go before the shards.
+    (folder / SAFETENSORS).unlink(missing_ok=True)
   fields = config.to_huggingface()
   fields['torch_dtype'] = np.dtype(params['norm']['scale'].dtype).name
   write_json(folder / 'config.json', fields)
