@@ -7,21 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from tiny import relative_error
 
 import lloco_jax as lloco
+from lloco_jax.finetuning.compressor import compress_rows, next_token_losses
 from lloco_jax.nn.autocompressor import (
   compress_segment,
   grow_prefix,
   init_state,
 )
 from lloco_jax.nn.llama import logits
-from lloco_jax.weights.peft import peft_names
-
-
-def relative_error(actual, expected):
-  actual, expected = np.asarray(actual), np.asarray(expected)
-  assert actual.shape == expected.shape
-  return np.abs(actual - expected).max() / np.abs(expected).max()
 
 
 @pytest.fixture(params=['accumulate', 'no_accumulate'], scope='module')
@@ -32,6 +27,26 @@ def case(request, golden):
   segments = json.loads((folder / 'segments.json').read_text())
   adapter = lloco.load_adapter(str(folder / 'adapter'), model)
   return model, expected, segments, adapter
+
+
+@pytest.fixture(scope='module')
+def training(case, golden):
+  folder = golden / (
+    'accumulate' if case[0].config.accumulate_summary else 'no_accumulate'
+  )
+  expected = dict(np.load(folder / 'expected_training.npz'))
+  lengths = json.loads((folder / 'training_segments.json').read_text())
+  segments, lengths = cut(expected['input_ids'], sum(lengths, []))
+  return case[0], expected, segments, lengths
+
+
+def cut(ids, lengths):
+  """Rows [B, T] -> segments [B, S, W], padded with a token that counts."""
+  stops = np.cumsum(lengths)
+  segments = np.full((len(ids), len(lengths), max(lengths) + 3), 7, np.int32)
+  for index, (stop, length) in enumerate(zip(stops, lengths)):
+    segments[:, index, :length] = ids[:, stop - length : stop]
+  return jnp.asarray(segments), jnp.tile(jnp.asarray(lengths), (len(ids), 1))
 
 
 def spans(lengths, total):
@@ -110,22 +125,15 @@ def test_adapter_gradients(case):
       adapter=tree,
     )
   )(adapter)
-  actual = dict(peft_names(gradient))
-  wanted = {
-    name.removeprefix('adapter.grad.'): value
-    for name, value in expected.items()
-    if name.startswith('adapter.grad.')
-  }
-  assert len(wanted) == len(actual)
-  for name, value in wanted.items():
-    matches = [key for key in actual if strip(key) == strip(name)]
-    assert len(matches) == 1, name
-    assert relative_error(actual[matches[0]], value) < 1e-3, name
-
-
-def strip(name):
-  name = name.replace('.default', '').removesuffix('.weight')
-  return name[name.index('layers.') :]
+  layers = gradient.weights['layers']['self_attn']
+  names = [name for name in expected if name.startswith('adapter.grad.')]
+  assert len(names) == len(jax.tree.leaves(gradient)) * len(
+    layers['q_proj']['a']
+  )
+  for name in names:
+    layer, _, projection, side, _ = name.split('.')[4:]
+    actual = layers[projection][side[-1].lower()][int(layer)].T
+    assert relative_error(actual, expected[name]) < 1e-3, name
 
 
 def test_generated_tokens(case):
@@ -173,3 +181,60 @@ def test_twenty_step_curve(case):
     norms.append(norm)
   np.testing.assert_allclose(losses, expected['train.losses'], rtol=1e-3)
   np.testing.assert_allclose(norms, expected['train.grad_norms'], rtol=1e-3)
+
+
+def test_losses_and_gradients_of_compressor_training(training):
+  model, expected, segments, lengths = training
+
+  @jax.jit
+  def losses(params):
+    hidden, _ = compress_rows(params, model.config, segments, lengths)
+    sums, counts = next_token_losses(
+      params, model.config, hidden, segments, lengths
+    )
+    return jnp.sum(sums / counts), sums / counts
+
+  gradient, actual = jax.jit(jax.grad(losses, has_aux=True))(model.params)
+  assert relative_error(actual, expected['substep_losses']) < 1e-4
+  names = [name for name in expected if name.startswith('grad.')]
+  assert 'grad.embed_summary.weight' in names
+  for name in names:
+    actual = by_huggingface_name(gradient, name.removeprefix('grad.'))
+    assert relative_error(actual, expected[name]) < 1e-3, name
+
+
+def by_huggingface_name(params, name):
+  """One array of the tree, in Hugging Face layout."""
+  parts = name.removeprefix('model.').removesuffix('.weight').split('.')
+  if parts[0] != 'layers':
+    return next(iter(params[parts[0]].values()))
+  _, layer, block, projection = parts
+  return params['layers'][block][projection]['kernel'][int(layer)].T
+
+
+def test_gradients_stop_between_substeps(training):
+  """What a substep hands on is a constant: the gradient of the second one's
+  loss is exactly zero at tokens that only the first one reads."""
+  model, _, segments, lengths = training
+  early = int(segments[0, 0, 0])
+  later = np.asarray(segments)[:, 2:]
+  later = jnp.asarray(np.where(later == early, (early + 1) % 320, later))
+  segments = segments.at[:, 2:].set(later)
+
+  def loss(table, substep, which):
+    params = {**model.params, 'embed_tokens': {'embedding': table}}
+    hidden, _ = compress_rows(
+      params, model.config, segments, lengths, substep=substep
+    )
+    sums, _ = next_token_losses(
+      params, model.config, hidden, segments, lengths, substep
+    )
+    return sums[which]
+
+  slope = jax.jit(jax.grad(loss), static_argnums=(1, 2))
+  table = model.params['embed_tokens']['embedding']
+  apart = np.asarray(slope(table, 2, 1))
+  assert (apart[early] == 0).all()
+  assert np.abs(apart).max() > 0
+  whole = np.asarray(slope(table, 4, 0))
+  assert np.abs(whole[early]).max() > 0
