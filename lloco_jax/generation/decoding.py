@@ -97,11 +97,6 @@ def prefill(
   )
 
 
-@functools.partial(
-  jax.jit,
-  static_argnames=('config', 'steps', 'temperature', 'top_p', 'stop_tokens'),
-  donate_argnums=(3,),
-)
 def decode(
   params,
   config: LlamaConfig,
@@ -122,7 +117,8 @@ def decode(
     params: base parameters, layers unstacked (as is `adapter.weights`).
     config: the base's config.
     first_logits: [B, Q, V], from `prefill`.
-    cache: from `prefill`, with Q (steps - 1) slots free at its end.
+    cache: from `prefill`, with Q (steps - 1) slots free at its end; it is
+      written in place and lost.
     lengths: [B, Q] positions before the first new token.
     adapter, adapter_ids: see nn/llama.py.
     key: of the random choices.
@@ -133,6 +129,24 @@ def decode(
   Returns:
     int32 [B, Q, steps]; a question's tokens after a stop token repeat it.
   """
+  tokens, _ = _decode(
+    params, config, first_logits, cache, lengths, adapter, adapter_ids, key,
+    steps, temperature, top_p, stop_tokens,
+  )  # fmt: skip
+  return tokens
+
+
+# The cache is a result only so that it can be written in place: a buffer that
+# is given up without a result to become is copied.
+@functools.partial(
+  jax.jit,
+  static_argnames=('config', 'steps', 'temperature', 'top_p', 'stop_tokens'),
+  donate_argnums=(3,),
+)
+def _decode(
+  params, config, first_logits, cache, lengths, adapter, adapter_ids, key,
+  steps, temperature, top_p, stop_tokens,
+):  # fmt: skip
   batch, questions, _ = first_logits.shape
   start = cache.positions.shape[1] - questions * (steps - 1)
   own = jnp.arange(1, questions + 1, dtype=jnp.int32)
@@ -182,6 +196,8 @@ def decode(
   # A loop that stops early leaves the stop token in the rest.
   output = jnp.broadcast_to(tokens[..., None], (batch, questions, steps))
   carry = (jnp.int32(1), tokens, output, stopped(tokens), cache)
-  step, tokens, output, _, _ = jax.lax.while_loop(unfinished, advance, carry)
+  step, tokens, output, _, cache = jax.lax.while_loop(
+    unfinished, advance, carry
+  )
   unwritten = jnp.arange(steps) >= step
-  return jnp.where(unwritten, tokens[..., None], output)
+  return jnp.where(unwritten, tokens[..., None], output), cache
