@@ -10,11 +10,13 @@ import jax
 import jax.numpy as jnp
 
 from lloco_jax.data.batches import IGNORED
+from lloco_jax.finetuning.loop import Task
 from lloco_jax.finetuning.loss import cross_entropy, packed_loss
 from lloco_jax.nn.autocompressor import (
   compress_segment,
   init_state,
 )
+from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
 
@@ -201,3 +203,34 @@ def compressor_loss(
     keys[1],
     remat,
   )
+
+
+def compressor_task(
+  model: Model,
+  lora: LoraConfig,
+  key: jax.Array,
+  batches,
+  remat: str = 'projections',
+  substep: int = 2,
+) -> Task:
+  """The task of training a compressor on batches of `data.passages`."""
+  config = model.config
+
+  def loss(compressor, params, batch, key):
+    return compressor_loss(
+      compressor,
+      params,
+      config,
+      batch,
+      key if compressor.adapter.dropout else None,
+      remat,
+      substep,
+    )
+
+  start = init_compressor(model.params, config, lora, key)
+  return Task(start, model.params, loss, batches, positions=positions)
+
+
+def positions(batch: dict) -> int:
+  """Positions that a batch runs, summary tokens and vectors left out."""
+  return batch['segments'].size + batch['tokens'].size

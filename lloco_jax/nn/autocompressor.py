@@ -141,6 +141,8 @@ def compress_segment(
     remat=remat,
   )
   summaries = hidden[:, pending + width :]
+  if config.summary_scale != 1:
+    summaries = summaries * config.summary_scale
   if config.accumulate_summary and slots.size:
     keep = jax.tree.map(
       lambda kept, now: jax.lax.dynamic_update_slice(

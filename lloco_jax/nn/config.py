@@ -40,6 +40,10 @@ class LlamaConfig:
   # AutoCompressor: summary tokens appended to a segment (0: not a compressor).
   summary_length: int = 0
   accumulate_summary: bool = True
+  # Ours: factor on the summary vectors. Final-norm states are some ten times
+  # as long as embeddings, which a compressor trained on few tokens does not
+  # get over.
+  summary_scale: float = 1.0
 
   @classmethod
   def from_huggingface(cls, fields: dict) -> 'LlamaConfig':
@@ -87,6 +91,7 @@ class LlamaConfig:
       pad_token_id=fields.get('pad_token_id'),
       summary_length=fields.get('summary_length') or 0,
       accumulate_summary=bool(fields.get('accumulate_summary', True)),
+      summary_scale=float(fields.get('summary_scale', 1.0)),
     )
 
   @classmethod

@@ -1,0 +1,125 @@
+"""What configs start from. Every key that a run reads stands here."""
+
+import ml_collections
+
+
+def model():
+  config = ml_collections.ConfigDict()
+  # A folder, a .gguf file, a hub name, or 'smollm2-135m'.
+  config.name = 'smollm2-135m'
+  # '' where the checkpoint is an AutoCompressor itself; 'shipped' for the
+  # compressor that comes with the package; or a folder.
+  config.compressor = ''
+  config.dtype = 'float32'
+  return config
+
+
+def training():
+  config = ml_collections.ConfigDict()
+  # Microbatches a step.
+  config.accumulation = 1
+  config.seed = 0
+  config.checkpoint_every = 50
+  config.keep = 2
+  config.log_every = 10
+  config.tensorboard = True
+  config.optimizer = ml_collections.ConfigDict()
+  config.optimizer.learning_rate = 2e-4
+  config.optimizer.schedule = 'cosine'
+  config.optimizer.warmup_ratio = 0.04
+  config.optimizer.weight_decay = 0.0
+  config.optimizer.b1 = 0.9
+  config.optimizer.b2 = 0.999
+  config.optimizer.eps = 1e-8
+  config.optimizer.clip_norm = 1.0
+  return config
+
+
+def lora():
+  config = ml_collections.ConfigDict()
+  config.rank = 8
+  config.alpha = 16.0
+  config.dropout = 0.05
+  config.targets = ('q_proj', 'k_proj', 'v_proj', 'o_proj')
+  return config
+
+
+def finetuning(name):
+  """An experiment of the paper: compress, finetune, evaluate."""
+  config = ml_collections.ConfigDict()
+  config.job = 'finetuning'
+  # Names the default workdir, runs/NAME.
+  config.name = name
+  config.model = model()
+
+  config.data = ml_collections.ConfigDict()
+  # 'reports' are made from the seed; 'jsonl' reads the folder `path`.
+  config.data.source = 'jsonl'
+  config.data.path = ''
+  config.data.seed = 0
+  config.data.train_documents = 0
+  config.data.validation_documents = 0
+  config.data.questions_per_document = 0
+
+  config.compression = ml_collections.ConfigDict()
+  config.compression.segment_length = 1536
+  # Documents compressed side by side.
+  config.compression.rows = 4
+  # Tokens of a document that are read at most (the paper's cap).
+  config.compression.token_cap = 122_880
+  # Folder of the summaries; '' is the workdir's own.
+  config.compression.store = ''
+
+  config.lora = lora()
+  # What is finetuned: 'lloco', and the controls 'no_context', 'truncated'.
+  config.adapters = ('lloco', 'no_context', 'truncated')
+  config.batch = ml_collections.ConfigDict()
+  config.batch.rows = 1
+  config.batch.questions_per_row = 1
+  config.epochs = 3
+  config.remat = 'projections'
+  config.training = training()
+
+  config.evaluation = ml_collections.ConfigDict()
+  config.evaluation.split = 'validation'
+  config.evaluation.metric = 'exact_match'
+  config.evaluation.max_new_tokens = 16
+  config.evaluation.bootstrap_samples = 10_000
+  return config
+
+
+def compressor(name):
+  """Training of a compressor on made passages."""
+  config = ml_collections.ConfigDict()
+  config.job = 'compressor'
+  config.name = name
+  config.model = model()
+
+  config.summary = ml_collections.ConfigDict()
+  # Summary vectors a segment, and the factor on them (nn/config.py).
+  config.summary.length = 16
+  config.summary.scale = 1.0
+  # Segments that gradients pass through.
+  config.summary.substep = 2
+
+  config.data = ml_collections.ConfigDict()
+  config.data.segment_length = 64
+  config.data.segments = 2
+  config.data.questions = 4
+  config.data.repeat_share = 0.0
+  config.data.facts_per_hundred_words = (4.0, 6.5)
+  config.data.width = 64
+  config.data.targets = 16
+  config.data.seed = 0
+
+  config.lora = lora()
+  config.batch = ml_collections.ConfigDict()
+  config.batch.rows = 16
+  config.steps = 1000
+  config.remat = 'projections'
+  config.training = training()
+  # The learning rate of the summary embeddings, as a multiple.
+  config.training.optimizer.rates = ml_collections.ConfigDict(
+    {'embed_summary': 10.0}
+  )
+  return config

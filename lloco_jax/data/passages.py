@@ -1,0 +1,108 @@
+"""Made passages to train a compressor on: short reports and questions.
+
+The passages come from seeds, so there is no end of them and none is stored.
+No place in them has a name of the demo's validation documents (see
+data/reports.py).
+"""
+
+import dataclasses
+import random
+
+import grain
+import numpy as np
+
+from lloco_jax.data.batches import pack
+from lloco_jax.data.prompts import PLAIN, encode_example
+from lloco_jax.data.reports import make_report
+
+# Words a token of a report, with some to spare so that segments are full.
+_WORDS_PER_TOKEN = 0.8
+_FEWEST_WORDS = 45
+
+
+@dataclasses.dataclass(frozen=True)
+class PassageConfig:
+  """What a row of training holds.
+
+  A row has `segments` segments of `segment_length` tokens and at most
+  `questions` of the questions that its text answers; `repeat_share` of the
+  rows ask for one segment's text instead. The rate of facts is drawn from
+  `facts_per_hundred_words`. `width` and `targets` are the sizes of the
+  packed questions, so that every batch has one shape.
+  """
+
+  segment_length: int = 64
+  segments: int = 2
+  questions: int = 4
+  repeat_share: float = 0.0
+  facts_per_hundred_words: tuple[float, float] = (4.0, 6.5)
+  width: int = 96
+  targets: int = 16
+  seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Passage:
+  """Token ids of the segments, and (prompt ids, answer ids) of questions."""
+
+  segments: list[list[int]]
+  questions: list[tuple[list[int], list[int]]]
+
+
+def make_passage(tokenizer, config: PassageConfig, index: int) -> Passage:
+  """The passage of an index; the same for ever."""
+  rng = random.Random(f'{config.seed}/{index}')
+  total = config.segment_length * config.segments
+  low, high = config.facts_per_hundred_words
+  examples = ()
+  while not examples:
+    report = make_report(
+      rng.getrandbits(40),
+      words=max(_FEWEST_WORDS, round(total * _WORDS_PER_TOKEN)),
+      facts_per_hundred_words=low + rng.random() * (high - low),
+    )
+    ids = tokenizer.encode(report.document.text)[:total]
+    examples = report.examples_within(0, len(tokenizer.decode(ids)))
+  segments = [
+    ids[start : start + config.segment_length]
+    for start in range(0, len(ids), config.segment_length)
+  ]
+  if rng.random() < config.repeat_share:
+    part = rng.randrange(len(segments))
+    prompt = tokenizer.encode(f'Repeat part {part + 1}:')
+    return Passage(segments, [(prompt, segments[part])])
+  chosen = rng.sample(examples, min(config.questions, len(examples)))
+  return Passage(
+    segments, [encode_example(tokenizer, PLAIN, item) for item in chosen]
+  )
+
+
+def passage_batches(
+  tokenizer, config: PassageConfig, batch_size: int
+) -> grain.MapDataset:
+  """An endless dataset of batches for `finetuning.compressor`.
+
+  Each holds `segments` [B, S, T], `lengths` [B, S] and packed rows (see
+  `data.batches.pack`).
+  """
+
+  def collate(passages: list[Passage]) -> dict[str, np.ndarray]:
+    shape = (len(passages), config.segments, config.segment_length)
+    segments = np.zeros(shape, np.int32)
+    lengths = np.zeros(shape[:2], np.int32)
+    for row, passage in enumerate(passages):
+      for column, ids in enumerate(passage.segments):
+        segments[row, column, : len(ids)] = ids
+        lengths[row, column] = len(ids)
+    packed = pack(
+      [passage.questions for passage in passages],
+      config.width,
+      config.targets,
+    )
+    return {'segments': segments, 'lengths': lengths, **packed}
+
+  return (
+    grain.MapDataset.range(2**40)
+    .map(lambda index: make_passage(tokenizer, config, int(index)))
+    .batch(batch_size, batch_fn=collate)
+  )

@@ -1,0 +1,294 @@
+"""The stages of a run: what train.py and eval.py call."""
+
+import dataclasses
+import importlib.metadata
+import os
+import pathlib
+import platform
+import sys
+
+import jax
+from ml_collections import ConfigDict
+
+from lloco_jax.compression.corpus import CompressionConfig, compress_documents
+from lloco_jax.compression.segments import check_compressor
+from lloco_jax.compression.store import Store
+from lloco_jax.data.contexts import Contexts
+from lloco_jax.data.examples import Dataset
+from lloco_jax.data.jsonl import read_jsonl
+from lloco_jax.data.passages import PassageConfig, passage_batches
+from lloco_jax.data.prompts import PLAIN
+from lloco_jax.data.reports import make_dataset
+from lloco_jax.evaluation import report, results, runner, systems
+from lloco_jax.finetuning.checkpoints import claim_workdir
+from lloco_jax.finetuning.compressor import compressor_task
+from lloco_jax.finetuning.loop import TrainingConfig
+from lloco_jax.finetuning.loop import train as run_loop
+from lloco_jax.finetuning.questions import (
+  check_rows,
+  question_rows,
+  question_task,
+  row_batches,
+)
+from lloco_jax.model import Model
+from lloco_jax.nn.lora import LoraConfig, init_adapter
+from lloco_jax.weights import peft
+from lloco_jax.weights.checkpoint import load
+from lloco_jax.weights.compressor import (
+  apply_compressor,
+  save_compressor,
+  shipped_compressor,
+)
+
+# Errors that say in one sentence what is wrong with an input.
+_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+
+
+def sentences(main):
+  """Wraps a main function: expected errors end it with their sentence.
+
+  A traceback is shown where LLOCO_TRACEBACK is set.
+  """
+
+  def wrapped(argv):
+    try:
+      main(argv)
+    except _EXPECTED as error:
+      if os.environ.get('LLOCO_TRACEBACK'):
+        raise
+      sys.exit(f'{type(error).__name__}: {error}')
+
+  return wrapped
+
+
+def train(config: ConfigDict, workdir=None) -> None:
+  """Runs the training that a config describes; see configs/common.py.
+
+  A run that was stopped goes on where it was.
+
+  Raises:
+    ValueError: the config, the data or the workdir is unusable.
+    OSError: a file is missing.
+    FloatingPointError: loss or gradient is not finite.
+  """
+  jobs = {'finetuning': _finetune, 'compressor': _train_compressor}
+  if config.job not in jobs:
+    raise ValueError(
+      f"config.job is '{config.job}'; it must be one of {', '.join(jobs)}."
+    )
+  workdir = _claim(config, workdir)
+  jobs[config.job](config, workdir)
+
+
+def evaluate(config: ConfigDict, workdir=None) -> results.Results:
+  """Answers the questions of a split with every system, and reports.
+
+  Raises:
+    ValueError: the config is not of a finetuning, or its workdir of another.
+    FileNotFoundError: an adapter has not been trained.
+  """
+  if config.job != 'finetuning':
+    raise ValueError(
+      f"There is nothing to evaluate in a config of job '{config.job}'."
+    )
+  workdir = _claim(config, workdir)
+  for name in config.adapters:
+    if not (_adapter_folder(workdir, name) / peft.CONFIG).is_file():
+      raise FileNotFoundError(
+        f"The adapter '{name}' is missing in {workdir}; run train.py with the "
+        'same config first.'
+      )
+  model, dataset = load_model(config.model), load_dataset(config.data)
+  summaries = _summaries(config, workdir, model, dataset)
+  adapters = {
+    name: peft.load_adapter(_adapter_folder(workdir, name), model.config)
+    for name in config.adapters
+  }
+  found = systems.standard_systems(adapters)
+  answers = runner.evaluate(
+    model,
+    dataset.splits[config.evaluation.split],
+    dataset.documents,
+    summaries,
+    found,
+    PLAIN,
+    max_new_tokens=config.evaluation.max_new_tokens,
+  )
+  folder = workdir / 'evaluation'
+  outcome = results.write_results(
+    folder,
+    answers,
+    config.evaluation.metric,
+    [name for name in systems.CONTROLS if name in {s.name for s in found}],
+    systems.MAIN_SYSTEM,
+    samples=config.evaluation.bootstrap_samples,
+  )
+  path = report.write_report(
+    folder,
+    outcome,
+    {
+      'Config': config.to_dict(),
+      'Versions': versions(),
+      'Device': str(jax.devices()[0].device_kind),
+    },
+    title=f'Evaluation of {config.name}',
+  )
+  print(report.terminal_table(outcome, color=sys.stdout.isatty()))
+  print(report.one_question(outcome))
+  print(f'Report: {path}')
+  return outcome
+
+
+def load_model(config: ConfigDict) -> Model:
+  """The base of a config, with its compressor merged in where it has one."""
+  model = load(config.name, config.dtype)
+  if not config.compressor:
+    return model
+  folder = config.compressor
+  if folder == 'shipped':
+    folder = shipped_compressor(config.name)
+  return apply_compressor(model, folder)
+
+
+def load_dataset(config: ConfigDict) -> Dataset:
+  """The documents and examples of a config."""
+  if config.source == 'reports':
+    return make_dataset(
+      config.seed,
+      config.train_documents,
+      config.validation_documents,
+      config.questions_per_document,
+    )
+  if config.source == 'jsonl':
+    if not config.path:
+      raise ValueError(
+        'config.data.path is empty; name the folder that holds '
+        'documents.jsonl, train.jsonl and validation.jsonl.'
+      )
+    return read_jsonl(config.path)
+  raise ValueError(
+    f"config.data.source is '{config.source}'; it must be 'reports' or 'jsonl'."
+  )
+
+
+def versions() -> dict[str, str]:
+  """Of Python and the packages that results depend on."""
+  names = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
+  found = {name: importlib.metadata.version(name) for name in names}
+  return {'python': platform.python_version(), **found}
+
+
+def _claim(config: ConfigDict, workdir) -> pathlib.Path:
+  workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
+  print(f'Config, to be saved in {workdir}:')
+  print(config, flush=True)
+  claim_workdir(workdir, config.to_dict())
+  return workdir
+
+
+def _adapter_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  return workdir / 'adapters' / name
+
+
+def _summaries(config, workdir, model, dataset) -> dict:
+  """Summary vectors of every document, compressing what is not stored."""
+  store = Store(config.compression.store or workdir / 'store')
+  stored = compress_documents(
+    model,
+    dataset.documents.values(),
+    store,
+    CompressionConfig(
+      segment_length=config.compression.segment_length,
+      rows=config.compression.rows,
+      token_cap=config.compression.token_cap,
+    ),
+  )
+  return {name: store.load(entry.key) for name, entry in stored.items()}
+
+
+def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
+  unknown = set(config.adapters) - set(systems.FINETUNED_ON)
+  if unknown or not config.adapters:
+    raise ValueError(
+      f'config.adapters is {tuple(config.adapters)}; choose from '
+      f'{", ".join(systems.FINETUNED_ON)}.'
+    )
+  lora = LoraConfig(**config.lora.to_dict())
+  dataset = load_dataset(config.data)
+  model = load_model(config.model)
+  check_compressor(model.config)
+  window = model.config.max_position_embeddings
+  rows = question_rows(
+    dataset.splits['train'],
+    model.tokenizer,
+    PLAIN,
+    config.batch.questions_per_row,
+  )
+  summaries = _summaries(config, workdir, model, dataset)
+  contexts = Contexts(
+    dataset.documents.values(), model.tokenizer, summaries, window
+  )
+  a_step = config.batch.rows * config.training.accumulation
+  steps = -(-config.epochs * len(rows) // a_step)
+  training = TrainingConfig(steps=steps, **config.training.to_dict())
+  key = jax.random.key(config.training.seed)
+  for name in config.adapters:
+    folder = _adapter_folder(workdir, name)
+    if (folder / peft.CONFIG).is_file():
+      print(f"The adapter '{name}' is trained: {folder}")
+      continue
+    kind = systems.FINETUNED_ON[name]
+
+    def context_of(document_ids, kind=kind):
+      return contexts.of(kind, document_ids, 0)
+
+    check_rows(rows, context_of, window)
+    print(f"Finetuning the adapter '{name}' on {kind.value}: {steps} steps.")
+    task = question_task(
+      model,
+      init_adapter(model.config, lora, key),
+      row_batches(
+        rows, context_of, config.batch.rows, config.training.seed, window
+      ),
+      config.remat,
+    )
+    adapter = run_loop(task, training, workdir / 'finetuning' / name)
+    peft.save_adapter(folder, adapter, model.name)
+
+
+def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
+  lora = LoraConfig(**config.lora.to_dict())
+  passages = PassageConfig(**config.data.to_dict())
+  training = TrainingConfig(steps=config.steps, **config.training.to_dict())
+  model = load(config.model.name, config.model.dtype)
+  model = dataclasses.replace(
+    model,
+    config=dataclasses.replace(
+      model.config,
+      summary_length=config.summary.length,
+      summary_scale=config.summary.scale,
+    ),
+  )
+  task = compressor_task(
+    model,
+    lora,
+    jax.random.key(config.training.seed),
+    passage_batches(model.tokenizer, passages, config.batch.rows),
+    config.remat,
+    config.summary.substep,
+  )
+  trained = run_loop(task, training, workdir / 'training')
+  tokens = config.steps * training.accumulation * config.batch.rows
+  tokens *= passages.segments * passages.segment_length
+  save_compressor(
+    workdir / 'compressor',
+    model,
+    trained.adapter,
+    trained.embed_summary,
+    {
+      'segment_length': passages.segment_length,
+      'tokens_trained': tokens,
+      'config': config.to_dict(),
+    },
+  )
+  print(f'Compressor: {workdir / "compressor"}')

@@ -1,0 +1,153 @@
+"""Finetuning of an adapter on questions behind contexts.
+
+A row is one context with the questions about it, so a document's context
+is read once a row; with one question a row it is the paper's layout (Tan et
+al. 2024, section 3.2). The loss sees the answers alone.
+"""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+
+import grain
+import jax.numpy as jnp
+import numpy as np
+
+from lloco_jax.data.batches import pack, packed_size
+from lloco_jax.data.contexts import Context, context_bucket
+from lloco_jax.data.examples import Example
+from lloco_jax.data.prompts import Prompt, encode_example
+from lloco_jax.finetuning.loop import Task
+from lloco_jax.finetuning.loss import packed_loss
+from lloco_jax.model import Model
+from lloco_jax.nn.llama import embed
+from lloco_jax.nn.lora import Adapter
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """Documents, and (prompt ids, answer ids) of questions about them."""
+
+  document_ids: tuple[str, ...]
+  questions: list[tuple[list[int], list[int]]]
+
+
+def question_rows(
+  examples: Sequence[Example],
+  tokenizer,
+  prompt: Prompt,
+  questions_per_row: int,
+) -> list[Row]:
+  """Groups examples about the same documents, at most so many a row."""
+  by_documents = {}
+  for example in examples:
+    pair = encode_example(tokenizer, prompt, example)
+    by_documents.setdefault(example.document_ids, []).append(pair)
+  return [
+    Row(document_ids, pairs[start : start + questions_per_row])
+    for document_ids, pairs in by_documents.items()
+    for start in range(0, len(pairs), questions_per_row)
+  ]
+
+
+def check_rows(
+  rows: Sequence[Row],
+  context_of: Callable[[tuple[str, ...]], Context],
+  window: int,
+) -> None:
+  """Raises ValueError for no rows, and for a row longer than the window."""
+  if not rows:
+    raise ValueError('There are no training examples.')
+  for row in rows:
+    longest = max(len(prompt) + len(answer) for prompt, answer in row.questions)
+    context = len(context_of(row.document_ids))
+    if context + longest > window:
+      raise ValueError(
+        f'The context of {", ".join(row.document_ids)} ({context} positions) '
+        f'and a question ({longest}) exceed the window of {window}; compress '
+        'it further or leave the document out.'
+      )
+
+
+def row_batches(
+  rows: Sequence[Row],
+  context_of: Callable[[tuple[str, ...]], Context],
+  batch_rows: int,
+  seed: int,
+  window: int,
+) -> grain.IterDataset:
+  """An endless, shuffled dataset of batches.
+
+  Packed rows are as wide as the widest of all; contexts are padded to
+  `context_bucket`, so there are as many shapes as buckets.
+
+  Args:
+    rows: of the training split.
+    context_of: makes or loads the context of documents.
+    batch_rows: rows a microbatch.
+    seed: of the order.
+    window: positions of the base.
+
+  Returns:
+    Batches of packed rows with `context_lengths` [B] and either `context`
+    [B, C, D] or `context_ids` [B, C].
+  """
+  sizes = [packed_size(row.questions) for row in rows]
+  width = max(size[0] for size in sizes)
+  targets = max(size[1] for size in sizes)
+
+  def collate(chosen):
+    contexts = [context_of(row.document_ids) for row in chosen]
+    lengths = np.array([len(context) for context in contexts], np.int32)
+    slots = context_bucket(int(lengths.max()), window)
+    is_text = contexts[0].is_text
+    padded = [
+      np.pad(
+        context.values,
+        ((0, slots - len(context)),) + ((0, 0),) * (context.values.ndim - 1),
+      )
+      for context in contexts
+    ]
+    packed = pack([row.questions for row in chosen], width, targets)
+    name = 'context_ids' if is_text else 'context'
+    return {**packed, 'context_lengths': lengths, name: np.stack(padded)}
+
+  return (
+    grain.MapDataset.source(list(rows))
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    .batch(batch_rows, batch_fn=collate)
+    .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
+  )
+
+
+def positions(batch: dict) -> int:
+  """Positions that a batch runs, contexts and padding included."""
+  context = batch.get('context_ids', batch.get('context'))
+  return batch['tokens'].size + context.shape[0] * context.shape[1]
+
+
+def question_task(
+  model: Model, adapter: Adapter, batches, remat: str = 'projections'
+) -> Task:
+  """The task of training `adapter` on batches of `row_batches`."""
+  config = model.config
+
+  def loss(adapter, params, batch, key):
+    dtype = params['norm']['scale'].dtype
+    if 'context_ids' in batch:
+      context = embed(params, batch['context_ids'])
+    else:
+      context = batch['context']
+    return packed_loss(
+      params,
+      config,
+      batch,
+      jnp.asarray(context, dtype),
+      batch['context_lengths'],
+      adapter,
+      key if adapter.dropout else None,
+      remat,
+    )
+
+  return Task(adapter, model.params, loss, batches, positions=positions)
