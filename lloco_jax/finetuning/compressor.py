@@ -12,11 +12,11 @@ import jax.numpy as jnp
 from lloco_jax.data.batches import IGNORED
 from lloco_jax.finetuning.loop import Task
 from lloco_jax.finetuning.loss import cross_entropy, packed_loss
+from lloco_jax.model import Model
 from lloco_jax.nn.autocompressor import (
   compress_segment,
   init_state,
 )
-from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
 

@@ -1,0 +1,305 @@
+"""The summary store: a folder with the summary vectors of every document.
+
+A document is one safetensors file named by the hash of its text and of all
+that its vectors depend on. A file takes its name only when it is whole, so
+any number of programs can write one store and be killed at any moment. Its
+header chains a hash per full segment, by which a document that has grown
+finds the segments that it still shares.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import time
+import uuid
+
+import ml_dtypes
+import numpy as np
+import safetensors.numpy
+
+FORMAT = 1
+_FORMAT_FILE = 'store.json'
+_SUFFIX = '.safetensors'
+_TENSOR = 'summaries'
+# One entry of the header, since safetensors shuffles several.
+_METADATA = 'lloco_jax'
+_DTYPES = {
+  'BF16': ml_dtypes.bfloat16,
+  'F16': np.float16,
+  'F32': np.float32,
+  'F64': np.float64,
+}
+_DAY = 24 * 60 * 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """What the vectors of a text depend on besides the text.
+
+  `compressor` and `tokenizer` are fingerprints; `dtype` names the dtypes of
+  the compressor's parameters; lengths and the cap are in tokens.
+  """
+
+  compressor: str
+  tokenizer: str
+  segment_length: int
+  summary_length: int
+  accumulate: bool
+  dtype: str
+  block_characters: int | None
+  token_cap: int
+
+  def key(self, text: str) -> str:
+    """The name of a text's summaries in the store."""
+    return _hash({**dataclasses.asdict(self), 'text': text})
+
+  def chain(self, ids: np.ndarray) -> list[str]:
+    """A hash of everything up to the end of each full segment of the ids.
+
+    How text became ids is left out: equal ids have equal vectors.
+    """
+    fields = dataclasses.asdict(self)
+    for name in ('tokenizer', 'block_characters', 'token_cap'):
+      del fields[name]
+    digest, chain = _hash(fields), []
+    length = self.segment_length
+    for start in range(0, len(ids) - length + 1, length):
+      segment = np.asarray(ids[start : start + length], '<i4').tobytes()
+      digest = hashlib.sha256(bytes.fromhex(digest) + segment).hexdigest()
+      chain.append(digest)
+    return chain
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """What a file says of its summaries.
+
+  `document` is the id that the text had when it was first compressed;
+  `tokens` were compressed, `cut_tokens` lay behind the cap; `chain` has a
+  hash per full segment.
+  """
+
+  key: str
+  document: str
+  settings: Settings
+  tokens: int
+  cut_tokens: int
+  segment_lengths: tuple[int, ...]
+  chain: tuple[str, ...]
+
+
+class Damaged(Exception):
+  """A file of the store is not what its name says."""
+
+
+class Store:
+  """Summary vectors on disk, by key.
+
+  Raises:
+    ValueError: the folder is a store of another format, or no store at all.
+  """
+
+  def __init__(self, folder: str | os.PathLike):
+    self.folder = pathlib.Path(folder)
+    self._claim()
+    self._indexed: set[str] = set()
+    self._prefixes: dict[str, tuple[str, int]] = {}
+    self._reported: set[str] = set()
+
+  def path(self, key: str) -> pathlib.Path:
+    return self.folder / f'{key}{_SUFFIX}'
+
+  def find(self, key: str) -> Record | None:
+    """The record of whole summaries, or None where they have to be made.
+
+    Reads the file to its end; says so, once, where it is damaged.
+    """
+    try:
+      return self._read(key)[0]
+    except FileNotFoundError:
+      return None
+    except Damaged as damage:
+      if key not in self._reported:
+        print(f'{damage}; it is made again.', flush=True)
+        self._reported.add(key)
+      return None
+
+  def load(self, key: str, compressor: str | None = None) -> np.ndarray:
+    """Summary vectors [n, D].
+
+    Args:
+      key: of the summaries, as `compress_documents` returns it.
+      compressor: the fingerprint that must have written them.
+
+    Raises:
+      FileNotFoundError: the store does not have them.
+      ValueError: the file is damaged, or another compressor wrote it.
+    """
+    try:
+      record, summaries = self._read(key)
+    except FileNotFoundError:
+      raise FileNotFoundError(
+        f'The store {self.folder} has no summaries {key}; compress the '
+        'documents first.'
+      ) from None
+    except Damaged as damage:
+      raise ValueError(f'{damage}; compress the documents again.') from None
+    if compressor not in (None, record.settings.compressor):
+      raise ValueError(
+        f"{self.path(key)} (document '{record.document}') was written by "
+        f'another compressor ({record.settings.compressor[:12]}, not '
+        f'{compressor[:12]}); compress the documents with this one.'
+      )
+    return summaries
+
+  def save(self, record: Record, summaries: np.ndarray) -> None:
+    """Writes summary vectors [n, D]; a reader sees all of them or none."""
+    data = np.ascontiguousarray(summaries)
+    fields = dataclasses.asdict(record)
+    fields['sha256'] = hashlib.sha256(data.tobytes()).hexdigest()
+    content = safetensors.numpy.save(
+      {_TENSOR: data}, metadata={_METADATA: _canonical(fields)}
+    )
+    _write(self.path(record.key), content)
+    self._index(record)
+
+  def longest_prefix(
+    self, settings: Settings, chain: list[str]
+  ) -> tuple[int, np.ndarray | None]:
+    """The most full segments of a document that some document shares.
+
+    Returns:
+      Their number n and their vectors: [n K, D] where the checkpoint
+      accumulates them, else [K, D] of the last; 0 and None where there are
+      none.
+    """
+    self._index_new_files()
+    for digest in reversed(chain):
+      if digest not in self._prefixes:
+        continue
+      key, segments = self._prefixes[digest]
+      try:
+        _, summaries = self._read(key)
+      except (FileNotFoundError, Damaged):
+        del self._prefixes[digest]
+        continue
+      if settings.accumulate:
+        summaries = summaries[: segments * settings.summary_length]
+      return segments, summaries
+    return 0, None
+
+  def _claim(self) -> None:
+    path = self.folder / _FORMAT_FILE
+    if path.is_file():
+      try:
+        found = json.loads(path.read_text('utf-8'))['format']
+      except (ValueError, KeyError, TypeError):
+        raise ValueError(
+          f'{path} is damaged; remove the folder or choose another store.'
+        ) from None
+      if found != FORMAT:
+        raise ValueError(
+          f'{self.folder} is a store of format {found}, and this version '
+          f'reads format {FORMAT}; choose another folder.'
+        )
+      self._remove_old_temporaries()
+      return
+    if self.folder.is_dir() and any(
+      not name.name.startswith('.') for name in self.folder.iterdir()
+    ):
+      raise ValueError(
+        f'{self.folder} holds other files and no {_FORMAT_FILE}, so it is no '
+        'summary store; choose an empty folder.'
+      )
+    self.folder.mkdir(parents=True, exist_ok=True)
+    _write(path, (_canonical({'format': FORMAT}) + '\n').encode())
+
+  def _remove_old_temporaries(self) -> None:
+    """Removes what killed writers left; a live one is done within a day."""
+    for path in self.folder.glob('.*.part'):
+      try:
+        if time.time() - path.stat().st_mtime > _DAY:
+          path.unlink()
+      except FileNotFoundError:
+        pass
+
+  def _index_new_files(self) -> None:
+    """Reads the headers of files that came since the last time."""
+    names = {
+      name.removesuffix(_SUFFIX)
+      for name in os.listdir(self.folder)
+      if name.endswith(_SUFFIX)
+    }
+    for key in sorted(names - self._indexed):
+      self._indexed.add(key)
+      path = self.path(key)
+      try:
+        with path.open('rb') as file:
+          self._index(_parse_header(path, file.read(8), file.read)[0])
+      except (FileNotFoundError, Damaged):
+        pass
+
+  def _index(self, record: Record) -> None:
+    self._indexed.add(record.key)
+    ends_full = len(record.chain) == len(record.segment_lengths)
+    for segments, digest in enumerate(record.chain, 1):
+      last = ends_full and segments == len(record.chain)
+      if record.settings.accumulate or last:
+        self._prefixes.setdefault(digest, (record.key, segments))
+
+  def _read(self, key: str) -> tuple[Record, np.ndarray]:
+    """Record and vectors of a file that is checked to its last byte."""
+    path = self.path(key)
+    with path.open('rb') as file:
+      content = memoryview(file.read())
+    record, dtype, shape, digest, start = _parse_header(
+      path, content[:8], lambda size: content[8 : 8 + size]
+    )
+    payload = content[start:]
+    if len(payload) != dtype.itemsize * shape[0] * shape[1]:
+      raise Damaged(f'{path} is truncated')
+    if hashlib.sha256(payload).hexdigest() != digest:
+      raise Damaged(f'{path} has damaged vectors')
+    return record, np.frombuffer(payload, dtype).reshape(shape)
+
+
+def _parse_header(path, size, read):
+  """Record, dtype, shape, checksum of the vectors and where they start."""
+  length = int.from_bytes(size, 'little')
+  if len(size) < 8 or length > path.stat().st_size:
+    raise Damaged(f'{path} is truncated')
+  try:
+    header = json.loads(bytes(read(length)))
+    fields = json.loads(header['__metadata__'][_METADATA])
+    digest = fields.pop('sha256')
+    fields['settings'] = Settings(**fields['settings'])
+    for name in ('segment_lengths', 'chain'):
+      fields[name] = tuple(fields[name])
+    record = Record(**fields)
+    dtype = np.dtype(_DTYPES[header[_TENSOR]['dtype']])
+    rows, columns = header[_TENSOR]['shape']
+  except (ValueError, KeyError, TypeError) as error:
+    raise Damaged(f'{path} is damaged or not of this store') from error
+  if record.key != path.stem:
+    raise Damaged(f'{path} holds the summaries of another text')
+  return record, dtype, (rows, columns), digest, 8 + length
+
+
+def _canonical(fields: dict) -> str:
+  return json.dumps(fields, sort_keys=True, separators=(',', ':'))
+
+
+def _hash(fields: dict) -> str:
+  return hashlib.sha256(_canonical(fields).encode()).hexdigest()
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+  """Writes a file that takes its name when all of it is on the disk."""
+  temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
+  with temporary.open('xb') as file:
+    file.write(content)
+    file.flush()
+    os.fsync(file.fileno())
+  os.replace(temporary, path)

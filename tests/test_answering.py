@@ -1,0 +1,190 @@
+"""Packed and padded answers are those of one prompt at its exact length."""
+
+import jax
+import numpy as np
+import pytest
+from tiny_model import WIDTH, Characters, tiny_adapter, tiny_model
+
+import lloco_jax as lloco
+from lloco_jax.data.contexts import Context
+from lloco_jax.generation import answering
+from lloco_jax.generation.answering import (
+  answer_questions,
+  answer_text,
+  context_bucket,
+)
+from lloco_jax.generation.decoding import decode, prefill
+
+NEW = 6
+
+
+@pytest.fixture(scope='module')
+def model():
+  return tiny_model()
+
+
+def make_context(random, kind, length):
+  if kind == 'text':
+    return Context(random.integers(1, 128, length, dtype=np.int32))
+  return Context(random.normal(size=(length, WIDTH)).astype(np.float32) * 50)
+
+
+def make_prompts(random, count):
+  return [
+    random.integers(1, 128, int(random.integers(1, 45))).tolist()
+    for _ in range(count)
+  ]
+
+
+def one_by_one(model, context, prompts, adapter, stop=(0,)):
+  values = context.values
+  if context.is_text:
+    values = np.asarray(model.params['embed_tokens']['embedding'])[values]
+  answers = []
+  for prompt in prompts:
+    tokens = lloco.generate(
+      model, prompt, values, adapter, NEW, stop_tokens=stop
+    ).tolist()
+    ends = [index for index, token in enumerate(tokens) if token in stop]
+    answers.append(tokens[: ends[0]] if ends else tokens)
+  return answers
+
+
+@pytest.mark.parametrize('kind, length', [('text', 70), ('vectors', 33)])
+@pytest.mark.parametrize('adapted', [False, True])
+def test_packed_answers_are_those_one_by_one(model, kind, length, adapted):
+  random = np.random.default_rng(length)
+  context = make_context(random, kind, length)
+  adapter = tiny_adapter(model) if adapted else None
+  prompts = make_prompts(random, 5)
+  answers = answer_questions(model, context, prompts, adapter, NEW)
+  assert answers.tokens == one_by_one(model, context, prompts, adapter)
+  # Not inert: the answers are about this context and by this adapter.
+  other = make_context(random, kind, length)
+  assert answer_questions(model, other, prompts, adapter, NEW) != answers
+  without = answer_questions(model, context, prompts, None, NEW)
+  assert (without.tokens == answers.tokens) == (not adapted)
+
+
+def test_no_context(model):
+  prompts = make_prompts(np.random.default_rng(1), 3)
+  context = Context(np.zeros(0, np.int32))
+  answers = answer_questions(model, context, prompts, max_new_tokens=NEW)
+  empty = Context(np.zeros((0, WIDTH), np.float32))
+  assert answers.tokens == one_by_one(model, empty, prompts, None)
+
+
+def test_more_questions_than_a_row_holds(model, monkeypatch):
+  random = np.random.default_rng(2)
+  context = make_context(random, 'vectors', 20)
+  prompts = make_prompts(random, 7)
+  together = answer_questions(model, context, prompts, max_new_tokens=NEW)
+  monkeypatch.setattr(answering, 'QUESTION_BUCKETS', (2, 4))
+  apart = answer_questions(model, context, prompts, max_new_tokens=NEW)
+  assert apart.tokens == together.tokens
+  assert len(apart.tokens) == 7
+
+
+def test_stop_tokens_end_answers(model):
+  random = np.random.default_rng(3)
+  context = make_context(random, 'text', 40)
+  prompts = make_prompts(random, 4)
+  free = answer_questions(model, context, prompts, None, NEW, ()).tokens
+  assert all(len(tokens) == NEW for tokens in free)
+  stop = free[0][2]
+  stopped = answer_questions(model, context, prompts, None, NEW, [stop]).tokens
+  assert stopped == one_by_one(model, context, prompts, None, (stop,))
+  assert stopped[0] == free[0][: free[0].index(stop)]
+
+
+def test_window(model):
+  random = np.random.default_rng(4)
+  context = make_context(random, 'vectors', 480)
+  # Its row is padded past the window of 512.
+  fits = answer_questions(model, context, [[5] * 26], max_new_tokens=NEW)
+  assert fits.tokens == one_by_one(model, context, [[5] * 26], None)
+  with pytest.raises(ValueError, match="document 'x'.*513.*has 512"):
+    answer_questions(
+      model, context, [[5] * 27], max_new_tokens=NEW, name="document 'x'"
+    )
+
+
+@pytest.mark.parametrize('prompts', [[], [[1], []]])
+def test_empty_prompts(model, prompts):
+  with pytest.raises(ValueError, match='empty'):
+    answer_questions(model, Context(np.zeros(0, np.int32)), prompts)
+
+
+def test_no_new_tokens(model):
+  with pytest.raises(ValueError, match='max_new_tokens is 0'):
+    answer_questions(
+      model, Context(np.zeros(0, np.int32)), [[1]], max_new_tokens=0
+    )
+
+
+def test_buckets():
+  sizes = [context_bucket(length, 3000) for length in range(3001)]
+  assert sorted(set(sizes)) == [
+    0, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3000,
+  ]  # fmt: skip
+  assert all(size >= length for length, size in enumerate(sizes))
+  assert context_bucket(65, 65) == 65
+
+
+def test_programs_are_bounded_by_the_buckets(model):
+  random = np.random.default_rng(5)
+  prefill.clear_cache()
+  decode.clear_cache()
+  for _ in range(12):
+    context = make_context(random, 'vectors', int(random.integers(1, 97)))
+    prompts = make_prompts(random, int(random.integers(1, 9)))
+    prompts[0] = prompts[0] + [7] * max(0, 33 - len(prompts[0]))
+    answer_questions(model, context, prompts, max_new_tokens=2)
+  # Contexts of 64 or 96, 4 or 8 questions, one width.
+  assert prefill._cache_size() <= 4
+  assert decode._cache_size() <= 4
+
+
+def test_compilation_is_not_timed(model):
+  """Nothing is compiled between a clock's start and its end."""
+  random = np.random.default_rng(6)
+  events = []
+  clock = answering.time.perf_counter
+
+  def tick():
+    events.append('clock')
+    return clock()
+
+  def heard(event, _, **__):
+    if event.endswith('backend_compile_duration'):
+      events.append('compile')
+
+  jax.monitoring.register_event_duration_secs_listener(heard)
+  try:
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(answering.time, 'perf_counter', tick)
+      prefill.clear_cache()
+      decode.clear_cache()
+      context = make_context(random, 'vectors', 50)
+      answers = answer_questions(model, context, [[3, 4]], max_new_tokens=3)
+  finally:
+    jax.monitoring.unregister_event_duration_listener(heard)
+  assert events.count('compile') >= 2
+  clocks = [index for index, event in enumerate(events) if event == 'clock']
+  assert len(clocks) == 4
+  assert clocks[1] == clocks[0] + 1 and clocks[3] == clocks[2] + 1
+  assert 0 < answers.seconds_to_first_token < answers.seconds
+
+
+@pytest.mark.parametrize(
+  'text, expected',
+  [
+    (' oak door \nQuestion: and', 'oak door'),
+    ('\n\n oak', 'oak'),
+    (' \n ', ''),
+    ('', ''),
+  ],
+)
+def test_text_of_an_answer(text, expected):
+  tokenizer = Characters()
+  assert answer_text(tokenizer, tokenizer.encode(text)) == expected

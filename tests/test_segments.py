@@ -1,0 +1,114 @@
+"""Compression against a rerun of everything at every segment."""
+
+import contextlib
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import CONFIG, ids, model, relative_error
+
+from lloco_jax.compression.segments import (
+  check_compressor,
+  compress_ids,
+  prefix_slots,
+  split_length,
+)
+from lloco_jax.nn.llama import Positions, embed, hidden_states
+
+LENGTHS = [9, 9, 4, 9, 1, 9]
+
+
+def rerun(params, config, tokens, lengths):
+  """Summary vectors as the paper has them: all earlier ones run again."""
+  rows = tokens.shape[0]
+  summary = params['embed_summary']['embedding']
+  summary = jnp.broadcast_to(summary[None], (rows, *summary.shape))
+  vectors = summary[:, :0]
+  start = 0
+  for length in lengths:
+    segment = embed(params, tokens[:, start : start + length])
+    inputs = jnp.concatenate([vectors, segment, summary], axis=1)
+    positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape[:2])
+    hidden, _ = hidden_states(
+      params, config, inputs, Positions(positions, positions)
+    )
+    new = hidden[:, -config.summary_length :]
+    if not config.accumulate_summary:
+      vectors = new
+    else:
+      vectors = jnp.concatenate([vectors, new], axis=1)
+    start += length
+  return vectors
+
+
+def params_of(config, dtype):
+  params = model(config).params
+  return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), params)
+
+
+@pytest.mark.parametrize('accumulate', [True, False])
+@pytest.mark.parametrize('dtype, tolerance', [('f8', 1e-9), ('f4', 1e-4)])
+def test_kept_prefix_equals_running_it_again(accumulate, dtype, tolerance):
+  config = dataclasses.replace(CONFIG, accumulate_summary=accumulate)
+  tokens = ids(0, 2, sum(LENGTHS))
+  double = jax.enable_x64(True) if dtype == 'f8' else contextlib.nullcontext()
+  with double:
+    params = params_of(config, dtype)
+    actual = compress_ids(params, config, tokens, LENGTHS)
+    expected = rerun(params, config, tokens, LENGTHS)
+    assert actual.dtype == expected.dtype == np.dtype(dtype)
+    assert relative_error(actual, expected) < tolerance
+  # Every segment matters, or the rerun would prove little.
+  alone = compress_ids(params, config, tokens[:, -9:], [9])
+  assert relative_error(alone, expected[:, -3:]) > 1e-2
+
+
+@pytest.mark.parametrize('accumulate', [True, False])
+def test_continued_document_equals_one_go(accumulate):
+  config = dataclasses.replace(CONFIG, accumulate_summary=accumulate)
+  tokens = ids(1, 2, sum(LENGTHS))
+  with jax.enable_x64(True):
+    params = params_of(config, 'f8')
+    whole = compress_ids(params, config, tokens, LENGTHS)
+    for split in (1, 3, 5):
+      length = sum(LENGTHS[:split])
+      earlier = compress_ids(
+        params, config, tokens[:, :length], LENGTHS[:split]
+      )
+      rest = compress_ids(
+        params, config, tokens[:, length:], LENGTHS[split:], earlier=earlier
+      )
+      joined = rest
+      if accumulate:
+        joined = jnp.concatenate([earlier, rest], axis=1)
+      assert relative_error(joined, whole) < 1e-9
+
+
+def test_split_length():
+  assert split_length(25, 10) == [10, 10, 5]
+  assert split_length(20, 10) == [10, 10]
+  assert split_length(3, 10) == [3]
+  assert split_length(7, segment_lengths=[3, 4]) == [3, 4]
+  for arguments in ((0, 10), (5, 0), (5, 10, [3, 3]), (5, 10, [5, 0])):
+    with pytest.raises(ValueError):
+      split_length(*arguments)
+
+
+def test_prefix_slots_hold_the_vectors_in_few_sizes():
+  slots = [prefix_slots(CONFIG, segments) for segments in range(81)]
+  assert slots[0] == 0
+  for segments in range(1, 81):
+    assert slots[segments] >= segments * CONFIG.summary_length
+    if segments > 4:
+      assert slots[segments] < 1.5 * segments * CONFIG.summary_length
+  assert len(set(slots)) == 11
+  last_only = dataclasses.replace(CONFIG, accumulate_summary=False)
+  assert prefix_slots(last_only, 7) == 0
+
+
+def test_checkpoint_without_summary_tokens_is_refused():
+  check_compressor(CONFIG)
+  with pytest.raises(ValueError, match='no summary tokens'):
+    check_compressor(dataclasses.replace(CONFIG, summary_length=0))
