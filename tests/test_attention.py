@@ -1,0 +1,134 @@
+"""Attention against loops over rows, heads and queries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import normal, relative_error
+
+from lloco_jax.nn.attention import SHARED, UNSEEN, attention, visible
+
+B, T, S, N, K, H = 2, 13, 19, 4, 2, 3
+
+
+def arrays(seed=0):
+  shapes = (B, T, N, H), (B, S, K, H), (B, S, K, H)
+  return [normal(seed + i, *shape) for i, shape in enumerate(shapes)]
+
+
+def ragged():
+  """Row 0 has 6 kept keys, row 1 only 4; queries follow them.
+
+  The queries are two groups, and the last ones of row 1 are padding.
+  """
+  kept = np.array([6, 4])[:, None]
+  query = (kept + np.arange(T)).astype(np.int32)
+  query_groups = np.where(np.arange(T) < 7, 1, 2) * np.ones((B, 1), np.int32)
+  slots = np.where(np.arange(S - T) < kept, np.arange(S - T), UNSEEN)
+  new = query.copy()
+  new[1, -3:] = UNSEEN
+  key = np.concatenate([slots, new], axis=1).astype(np.int32)
+  shared = np.full((B, S - T), SHARED)
+  groups = np.concatenate([shared, query_groups], axis=1)
+  return query, key, query_groups.astype(np.int32), groups.astype(np.int32)
+
+
+def by_loops(query, key, value, q_positions, k_positions, q_groups, k_groups):
+  query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
+  output = np.zeros(query.shape)
+  for b, t, n in np.ndindex(query.shape[:3]):
+    seen = [
+      s
+      for s in range(key.shape[1])
+      if k_positions[b, s] <= q_positions[b, t]
+      and (k_groups is None or k_groups[b, s] in (SHARED, q_groups[b, t]))
+    ]
+    head = n // (query.shape[2] // key.shape[2])
+    scores = key[b, seen, head] @ query[b, t, n] / np.sqrt(query.shape[3])
+    weights = np.exp(scores - scores.max())
+    output[b, t, n] = weights @ value[b, seen, head] / weights.sum()
+  return output
+
+
+@pytest.mark.parametrize('grouped', [False, True])
+def test_equals_loops(grouped):
+  query, key, q_groups, k_groups = ragged()
+  if not grouped:
+    q_groups = k_groups = None
+  rest = (query, key, q_groups, k_groups)
+  expected = by_loops(*arrays(), *rest)
+  assert relative_error(attention(*arrays(), *rest), expected) < 1e-5
+
+
+@pytest.mark.parametrize(
+  'block, layout_is_causal', [(4, True), (5, False), (12, True)]
+)
+def test_blocks_equal_the_whole(block, layout_is_causal):
+  """Also where the last block is short, in value and gradients."""
+  positions = ragged()
+
+  def loss(arrays, block, layout_is_causal):
+    output = attention(
+      *arrays, *positions, layout_is_causal=layout_is_causal, block=block
+    )
+    return jnp.sum(output**3), output
+
+  run = jax.jit(jax.grad(loss, has_aux=True), static_argnums=(1, 2))
+  expected, whole = run(arrays(), T, True)
+  actual, blocked = run(arrays(), block, layout_is_causal)
+  assert relative_error(blocked, whole) < 1e-5
+  for one, other in zip(actual, expected):
+    assert relative_error(one, other) < 1e-5
+
+
+def test_only_a_causal_layout_leaves_keys_out():
+  """A decode cache has its new keys in front of free slots or anywhere."""
+  query, key, value = arrays()
+  q_positions = jnp.broadcast_to(jnp.arange(T), (B, T)) + S
+  k_positions = jnp.broadcast_to(jnp.arange(S)[::-1], (B, S))
+  rest = (q_positions, k_positions)
+  expected = by_loops(query, key, value, *rest, None, None)
+  actual = attention(query, key, value, *rest, layout_is_causal=False, block=4)
+  assert relative_error(actual, expected) < 1e-5
+
+
+def test_unseen_keys_have_no_influence():
+  """Exactly: by gradient, for keys, values and the queries of padding."""
+  q_positions, k_positions, q_groups, k_groups = ragged()
+  row, t = 1, 8
+  mask = visible(q_positions, k_positions, q_groups, k_groups)[row, t]
+  assert 0 < mask.sum() < S
+
+  def loss(arrays):
+    output = attention(*arrays, q_positions, k_positions, q_groups, k_groups)
+    return jnp.sum(output[row, t] ** 3)
+
+  query, key, value = jax.grad(loss)(arrays())
+  for gradient in (key, value):
+    assert (np.abs(gradient[row]).max((1, 2)) > 0).tolist() == mask.tolist()
+    assert (gradient[1 - row] == 0).all()
+  touched = np.abs(query).max((2, 3)) > 0
+  assert touched.sum() == 1 and touched[row, t]
+
+
+def test_a_query_that_sees_nothing_is_finite():
+  query, key, value = arrays()
+  nowhere = jnp.full((B, T), -1)
+  key_positions = jnp.full((B, S), UNSEEN)
+
+  def loss(value):
+    return jnp.sum(attention(query, key, value, nowhere, key_positions))
+
+  output, gradient = jax.value_and_grad(loss)(value)
+  assert np.isfinite(output) and np.isfinite(gradient).all()
+
+
+def test_scores_are_float32_in_bfloat16():
+  """Keys that differ by less than bfloat16 scores could tell."""
+  query, key, value = (x.astype(jnp.bfloat16) for x in arrays())
+  positions = (np.full((B, T), S), np.zeros((B, S), np.int32))
+  actual = attention(query * 16, key, value, *positions)
+  assert actual.dtype == jnp.bfloat16
+  wide = [np.asarray(x, np.float64) for x in (query * 16, key, value)]
+  expected = by_loops(*wide, *positions, None, None)
+  assert relative_error(actual.astype(jnp.float32), expected) < 0.01
