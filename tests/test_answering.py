@@ -6,16 +6,17 @@ import pytest
 from tiny_model import WIDTH, Characters, tiny_adapter, tiny_model
 
 import lloco_jax as lloco
-from lloco_jax.data.contexts import Context
+from lloco_jax.data.contexts import Context, context_bucket
 from lloco_jax.generation import answering
 from lloco_jax.generation.answering import (
   answer_questions,
   answer_text,
-  context_bucket,
 )
-from lloco_jax.generation.decoding import decode, prefill
+from lloco_jax.generation.decoding import decode_in_place, prefill
 
 NEW = 6
+LENGTHS = (40, 3)
+CONTEXT = 35
 
 
 @pytest.fixture(scope='module')
@@ -30,38 +31,42 @@ def make_context(random, kind, length):
 
 
 def make_prompts(random, count):
+  # Every exact length is a program, so there are two.
   return [
-    random.integers(1, 128, int(random.integers(1, 45))).tolist()
-    for _ in range(count)
+    random.integers(1, 128, LENGTHS[index % 2]).tolist()
+    for index in range(count)
   ]
 
 
-def one_by_one(model, context, prompts, adapter, stop=(0,)):
+def one_by_one(model, context, prompts, adapter):
   values = context.values
   if context.is_text:
     values = np.asarray(model.params['embed_tokens']['embedding'])[values]
   answers = []
   for prompt in prompts:
-    tokens = lloco.generate(
-      model, prompt, values, adapter, NEW, stop_tokens=stop
-    ).tolist()
-    ends = [index for index, token in enumerate(tokens) if token in stop]
-    answers.append(tokens[: ends[0]] if ends else tokens)
+    tokens = lloco.generate(model, prompt, values, adapter, NEW).tolist()
+    answers.append(until(tokens, model.config.eos_token_ids))
   return answers
 
 
-@pytest.mark.parametrize('kind, length', [('text', 70), ('vectors', 33)])
+def until(tokens, stop):
+  ends = [index for index, token in enumerate(tokens) if token in stop]
+  return tokens[: ends[0]] if ends else tokens
+
+
+@pytest.mark.parametrize('kind', ['text', 'vectors'])
 @pytest.mark.parametrize('adapted', [False, True])
-def test_packed_answers_are_those_one_by_one(model, kind, length, adapted):
-  random = np.random.default_rng(length)
-  context = make_context(random, kind, length)
+def test_packed_answers_are_those_one_by_one(model, kind, adapted):
+  random = np.random.default_rng(0)
+  context = make_context(random, kind, CONTEXT)
   adapter = tiny_adapter(model) if adapted else None
   prompts = make_prompts(random, 5)
   answers = answer_questions(model, context, prompts, adapter, NEW)
   assert answers.tokens == one_by_one(model, context, prompts, adapter)
   # Not inert: the answers are about this context and by this adapter.
-  other = make_context(random, kind, length)
-  assert answer_questions(model, other, prompts, adapter, NEW) != answers
+  other = make_context(random, kind, CONTEXT)
+  changed = answer_questions(model, other, prompts, adapter, NEW)
+  assert changed.tokens != answers.tokens
   without = answer_questions(model, context, prompts, None, NEW)
   assert (without.tokens == answers.tokens) == (not adapted)
 
@@ -76,7 +81,7 @@ def test_no_context(model):
 
 def test_more_questions_than_a_row_holds(model, monkeypatch):
   random = np.random.default_rng(2)
-  context = make_context(random, 'vectors', 20)
+  context = make_context(random, 'vectors', CONTEXT)
   prompts = make_prompts(random, 7)
   together = answer_questions(model, context, prompts, max_new_tokens=NEW)
   monkeypatch.setattr(answering, 'QUESTION_BUCKETS', (2, 4))
@@ -87,14 +92,14 @@ def test_more_questions_than_a_row_holds(model, monkeypatch):
 
 def test_stop_tokens_end_answers(model):
   random = np.random.default_rng(3)
-  context = make_context(random, 'text', 40)
-  prompts = make_prompts(random, 4)
+  context = make_context(random, 'text', CONTEXT)
+  prompts = make_prompts(random, 5)
   free = answer_questions(model, context, prompts, None, NEW, ()).tokens
   assert all(len(tokens) == NEW for tokens in free)
   stop = free[0][2]
   stopped = answer_questions(model, context, prompts, None, NEW, [stop]).tokens
-  assert stopped == one_by_one(model, context, prompts, None, (stop,))
-  assert stopped[0] == free[0][: free[0].index(stop)]
+  assert stopped == [until(tokens, (stop,)) for tokens in free]
+  assert stopped[0] != free[0]
 
 
 def test_window(model):
@@ -134,15 +139,17 @@ def test_buckets():
 def test_programs_are_bounded_by_the_buckets(model):
   random = np.random.default_rng(5)
   prefill.clear_cache()
-  decode.clear_cache()
+  decode_in_place.clear_cache()
   for _ in range(12):
     context = make_context(random, 'vectors', int(random.integers(1, 97)))
-    prompts = make_prompts(random, int(random.integers(1, 9)))
-    prompts[0] = prompts[0] + [7] * max(0, 33 - len(prompts[0]))
+    prompts = [
+      [7] * int(random.integers(1, 33))
+      for _ in range(int(random.integers(1, 5)))
+    ]
     answer_questions(model, context, prompts, max_new_tokens=2)
-  # Contexts of 64 or 96, 4 or 8 questions, one width.
-  assert prefill._cache_size() <= 4
-  assert decode._cache_size() <= 4
+  # Contexts of 64 and 96.
+  assert prefill._cache_size() == 2
+  assert decode_in_place._cache_size() == 2
 
 
 def test_compilation_is_not_timed(model):
@@ -164,7 +171,7 @@ def test_compilation_is_not_timed(model):
     with pytest.MonkeyPatch.context() as patch:
       patch.setattr(answering.time, 'perf_counter', tick)
       prefill.clear_cache()
-      decode.clear_cache()
+      decode_in_place.clear_cache()
       context = make_context(random, 'vectors', 50)
       answers = answer_questions(model, context, [[3, 4]], max_new_tokens=3)
   finally:

@@ -14,7 +14,7 @@ import numpy as np
 
 from lloco_jax.data.batches import round_up
 from lloco_jax.data.contexts import Context, context_bucket
-from lloco_jax.generation.decoding import decode, prefill
+from lloco_jax.generation.decoding import decode_in_place, prefill
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import embed, unstack_layers
@@ -148,7 +148,7 @@ def _answer_row(
     context_lengths[:, None] + lengths, unstacked, None, jax.random.key(0),
     steps, 0.0, 1.0, stop,
   )  # fmt: skip
-  tokens, decoding = _timed(decode, *writing)
+  (tokens, _), decoding = _timed(decode_in_place, *writing)
   return np.asarray(tokens[0, : len(prompts)]), to_first, to_first + decoding
 
 

@@ -129,7 +129,7 @@ def decode(
   Returns:
     int32 [B, Q, steps]; a question's tokens after a stop token repeat it.
   """
-  tokens, _ = _decode(
+  tokens, _ = decode_in_place(
     params, config, first_logits, cache, lengths, adapter, adapter_ids, key,
     steps, temperature, top_p, stop_tokens,
   )  # fmt: skip
@@ -143,10 +143,11 @@ def decode(
   static_argnames=('config', 'steps', 'temperature', 'top_p', 'stop_tokens'),
   donate_argnums=(3,),
 )
-def _decode(
+def decode_in_place(
   params, config, first_logits, cache, lengths, adapter, adapter_ids, key,
   steps, temperature, top_p, stop_tokens,
 ):  # fmt: skip
+  """The program of `decode`; gives the tokens and the used cache."""
   batch, questions, _ = first_logits.shape
   start = cache.positions.shape[1] - questions * (steps - 1)
   own = jnp.arange(1, questions + 1, dtype=jnp.int32)

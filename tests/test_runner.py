@@ -1,0 +1,321 @@
+"""An evaluation against answers asked for one by one."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from tiny_model import WIDTH, tiny_adapter, tiny_model
+
+import lloco_jax as lloco
+from lloco_jax.data.contexts import ContextKind
+from lloco_jax.data.documents import Document
+from lloco_jax.data.examples import Example
+from lloco_jax.data.prompts import Prompt
+from lloco_jax.evaluation import runner
+from lloco_jax.evaluation.results import read_results, write_results
+from lloco_jax.evaluation.runner import evaluate
+from lloco_jax.evaluation.systems import (
+  CONTROLS,
+  FINETUNED_ON,
+  System,
+  standard_systems,
+)
+from lloco_jax.generation.answering import answer_text
+from lloco_jax.generation.decoding import prefill
+
+NEW = 4
+PROMPT = Prompt(question='Q:{question}A:')
+WORDS = 'oak ash elm fir yew '
+# Characters are tokens: with a question of 7 and 4 new tokens in a window of
+# 100, 'b' fits and 'c' does not.
+DOCUMENTS = {
+  'c': Document('c', (WORDS * 9)[:120]),
+  'a': Document('a', WORDS * 2),
+  'b': Document('b', (WORDS * 9)[2:91]),
+}
+EXAMPLES = tuple(
+  Example(f'{key}/{index}', f'{index}{key}?', (f'{index}',), (key,))
+  for index in range(2)
+  for key in ('b', 'c', 'a')
+)
+
+
+@pytest.fixture(scope='module')
+def model():
+  return tiny_model(window=100)
+
+
+@pytest.fixture(scope='module')
+def summaries():
+  random = np.random.default_rng(0)
+  return {
+    key: 50 * random.normal(size=(count, WIDTH)).astype(np.float32)
+    for key, count in (('a', 5), ('b', 12), ('c', 15))
+  }
+
+
+@pytest.fixture(scope='module')
+def systems(model):
+  return standard_systems(
+    {key: tiny_adapter(model, seed) for seed, key in enumerate(FINETUNED_ON)}
+  )
+
+
+@pytest.fixture(scope='module')
+def results(model, summaries, systems):
+  return evaluate(
+    model, EXAMPLES, DOCUMENTS, summaries, systems, PROMPT,
+    max_new_tokens=NEW, progress=False,
+  )  # fmt: skip
+
+
+def by_name(results):
+  return {result.name: result for result in results}
+
+
+def test_predictions_are_those_asked_one_by_one(
+  model, summaries, systems, results
+):
+  embedding = np.asarray(model.params['embed_tokens']['embedding'])
+
+  def text(key, length):
+    return embedding[model.tokenizer.encode(DOCUMENTS[key].text)[:length]]
+
+  none = np.zeros((0, WIDTH), np.float32)
+  other = {'a': 'b', 'b': 'c', 'c': 'a'}
+  read = {
+    ContextKind.NONE: lambda key: none,
+    ContextKind.WINDOW: lambda key: text(key, 100 - 7 - NEW),
+    ContextKind.BUDGET: lambda key: text(key, len(summaries[key])),
+    ContextKind.FULL: lambda key: text(key, None),
+    ContextKind.SUMMARIES: lambda key: summaries[key],
+    ContextKind.OTHER_SUMMARIES: lambda key: summaries[other[key]],
+  }
+  examples = {example.id: example for example in EXAMPLES}
+  for system, result in zip(systems, results, strict=True):
+    assert result.name == system.name
+    ids = [answer.example_id for answer in result.answers]
+    expected = ['a/0', 'a/1', 'b/0', 'b/1', 'c/0', 'c/1']
+    assert ids == expected[: 4 if system.name == 'full context' else 6]
+    for answer in result.answers:
+      # One question a document: both have the same shape.
+      example = examples[answer.example_id]
+      ids = model.tokenizer.encode(PROMPT.ask(example.question))
+      context = read[system.kind](answer.document_id)
+      tokens = lloco.generate(model, ids, context, system.adapter, NEW).tolist()
+      tokens = tokens[: tokens.index(0)] if 0 in tokens else tokens
+      assert answer.prediction == answer_text(model.tokenizer, tokens)
+      assert answer.question == example.question
+      assert answer.references == example.answers
+      assert (answer.document_id,) == example.document_ids
+
+
+def test_systems_differ(results):
+  predictions = {
+    result.name: tuple(answer.prediction for answer in result.answers)
+    for result in results
+  }
+  assert len(set(predictions.values())) == len(results)
+
+
+def test_tokens_read(results):
+  read = {name: result.tokens_read for name, result in by_name(results).items()}
+  summaries = (5 + 12 + 15) / 3
+  assert read == {
+    'no context': 0,
+    'context truncated to the window': (40 + 89 + 89) / 3,
+    "truncated to the summaries' token count": summaries,
+    'full context': (40 + 89) / 2,
+    'compressed without finetuning': summaries,
+    'LLoCO': summaries,
+    'finetuned without context': 0,
+    'finetuned on equal-budget truncation': summaries,
+    "LLoCO with another document's summaries": summaries,
+  }
+
+
+def test_times(results):
+  for result in results:
+    assert 0 < result.seconds_to_first_token
+    # Two questions share each document's prefill.
+    assert result.seconds_per_answer > result.seconds_to_first_token / 2
+
+
+def test_results_can_be_written(results, tmp_path):
+  written = write_results(tmp_path, results, 'f1', CONTROLS, samples=100)
+  assert read_results(tmp_path) == written
+
+
+def without_times(results):
+  return [
+    dataclasses.replace(
+      result, seconds_to_first_token=None, seconds_per_answer=None
+    )
+    for result in results
+  ]
+
+
+def test_same_again_whatever_the_order_of_documents(
+  model, summaries, systems, results, capsys
+):
+  again = evaluate(
+    model, EXAMPLES, dict(sorted(DOCUMENTS.items())), summaries, systems,
+    PROMPT, max_new_tokens=NEW,
+  )  # fmt: skip
+  assert without_times(again) == without_times(results)
+  lines = capsys.readouterr().out.splitlines()
+  assert len(lines) == len(systems)
+  full = next(line for line in lines if line.startswith('full context'))
+  assert '4 answers' in full and '2 questions skipped' in full
+  assert all(line.endswith(' left') for line in lines)
+  assert lines[-1].endswith('; 0:00:00 left')
+
+
+def test_equal_reading_runs_once(model, summaries, monkeypatch):
+  contexts = []
+  answer = runner.answer_questions
+
+  def counted(model, context, *rest):
+    contexts.append(len(context))
+    return answer(model, context, *rest)
+
+  monkeypatch.setattr(runner, 'answer_questions', counted)
+  systems = [
+    System('window', '', ContextKind.WINDOW),
+    System('full', '', ContextKind.FULL),
+  ]
+  window, full = evaluate(
+    model, EXAMPLES, DOCUMENTS, summaries, systems, PROMPT,
+    max_new_tokens=NEW, progress=False,
+  )  # fmt: skip
+  assert contexts == [40, 89, 89]
+  assert full.answers == window.answers[:4]
+
+
+def test_scores_are_of_the_given_metrics(model, summaries):
+  metrics = {
+    'length': lambda prediction, references: len(prediction),
+    'question': lambda prediction, references: float(references[0]),
+  }
+  (result,) = evaluate(
+    model, EXAMPLES, DOCUMENTS, summaries,
+    [System('no context', '', ContextKind.NONE)], PROMPT, metrics, NEW, False,
+  )  # fmt: skip
+  for answer in result.answers:
+    index = float(answer.example_id[-1])
+    assert answer.scores == {
+      'length': len(answer.prediction),
+      'question': index,
+    }
+
+
+def test_examples_about_several_documents(model, summaries):
+  examples = [Example('both', '0c?', ('0',), ('b', 'a'))]
+  (result,) = evaluate(
+    model, examples, DOCUMENTS, summaries,
+    [System('LLoCO', '', ContextKind.SUMMARIES)], PROMPT,
+    max_new_tokens=NEW, progress=False,
+  )  # fmt: skip
+  assert result.tokens_read == 17
+  context = np.concatenate([summaries['b'], summaries['a']])
+  ids = model.tokenizer.encode('Q:0c?A:')
+  tokens = lloco.generate(model, ids, context, None, NEW).tolist()
+  tokens = tokens[: tokens.index(0)] if 0 in tokens else tokens
+  expected = answer_text(model.tokenizer, tokens)
+  assert result.answers[0].prediction == expected
+  assert result.answers[0].document_id == 'b + a'
+
+
+def test_the_tokenizers_eos_ends_answers(model, summaries):
+  def ask():
+    (result,) = evaluate(
+      model, EXAMPLES, DOCUMENTS, summaries,
+      [System('no context', '', ContextKind.NONE)], PROMPT,
+      max_new_tokens=NEW, progress=False,
+    )  # fmt: skip
+    return result.answers
+
+  free = ask()[0].prediction
+  model.tokenizer.eos_id = ord(free[-1])
+  try:
+    assert ask()[0].prediction == answer_text(
+      model.tokenizer, model.tokenizer.encode(free[: free.index(free[-1])])
+    )
+  finally:
+    del model.tokenizer.eos_id
+
+
+def test_nothing_fits(model, summaries):
+  examples = [example for example in EXAMPLES if example.id == 'c/0']
+  (result,) = evaluate(
+    model, examples, DOCUMENTS, summaries,
+    [System('full context', '', ContextKind.FULL)], PROMPT,
+    max_new_tokens=NEW, progress=False,
+  )  # fmt: skip
+  assert result.answers == () and result.tokens_read is None
+
+
+@pytest.mark.parametrize(
+  'change, message',
+  [
+    (dict(examples=()), 'no examples'),
+    (dict(documents={'a': DOCUMENTS['a']}), "document 'b', which is not"),
+    (dict(summaries={}), "Document 'a' has no summaries"),
+    (
+      dict(examples=[Example('x', '?' * 93, ('x',), ('a',))]),
+      "example 'x' takes 97 tokens; with 4 .* 100 positions",
+    ),
+    (
+      dict(summaries=dict.fromkeys('abc', np.zeros((90, WIDTH)))),
+      "document 'a' .90 positions.*101 positions; the model has 100",
+    ),
+    (
+      dict(examples=EXAMPLES[:1], kind=ContextKind.OTHER_SUMMARIES),
+      'no other document',
+    ),
+  ],
+)
+def test_errors_come_before_any_system_runs(
+  model, summaries, monkeypatch, change, message
+):
+  monkeypatch.setattr(runner, 'answer_questions', None)
+  kind = change.pop('kind', ContextKind.SUMMARIES)
+  arguments = (
+    dict(examples=EXAMPLES, documents=DOCUMENTS, summaries=summaries) | change
+  )
+  systems = [
+    System('no context', '', ContextKind.NONE),
+    System('LLoCO', '', kind),
+  ]
+  with pytest.raises(ValueError, match=message):
+    evaluate(
+      model, systems=systems, prompt=PROMPT, max_new_tokens=NEW, **arguments
+    )
+
+
+def test_no_tokenizer(model, summaries):
+  bare = dataclasses.replace(model, tokenizer=None)
+  with pytest.raises(ValueError, match='has no tokenizer'):
+    evaluate(bare, EXAMPLES, DOCUMENTS, summaries, [])
+
+
+def test_programs_are_bounded_by_the_buckets(systems):
+  model = tiny_model(window=300)
+  random = np.random.default_rng(1)
+  documents, examples, summaries = {}, [], {}
+  for number in range(8):
+    key = f'd{number}'
+    text = 'x' * int(random.integers(20, 260))
+    documents[key] = Document(key, text)
+    summaries[key] = np.ones((int(random.integers(1, 40)), WIDTH), np.float32)
+    for index in range(int(random.integers(1, 9))):
+      question = '?' * int(random.integers(1, 29))
+      examples.append(Example(f'{key}/{index}', question, ('x',), (key,)))
+  prefill.clear_cache()
+  evaluate(
+    model, examples, documents, summaries,
+    [systems[0], systems[3], systems[4]], PROMPT,
+    max_new_tokens=2, progress=False,
+  )  # fmt: skip
+  # 4 or 8 questions, behind 0, 64, 96, 128, 192, 256 or 300 slots.
+  assert prefill._cache_size() <= 14
