@@ -22,11 +22,11 @@ LAST_ONLY = dataclasses.replace(CONFIG, accumulate_summary=False)
 def test_padded_lengths():
   lengths = {padded_length(length, 1536) for length in range(1, 1537)}
   assert lengths == {192, 384, 768, 1152, 1536}
-  for segment_length in (1, 16, 50, 1536):
+  for segment_length in (1, 64, 200, 1536):
     for length in range(1, segment_length + 1):
       padded = padded_length(length, segment_length)
       assert length <= padded <= segment_length
-      assert padded % 16 == 0 or padded == segment_length
+      assert padded % 64 == 0 or padded == segment_length
   assert padded_length(13, 1536) == 192
   assert padded_length(193, 1536) == 384
   assert padded_length(1153, 1536) == 1536
@@ -34,7 +34,7 @@ def test_padded_lengths():
 
 def test_batches_hold_every_document_once_and_like_with_like():
   config = CompressionConfig(segment_length=100, rows=4)
-  lengths = [random.Random(0).randint(1, 900) for _ in range(50)]
+  lengths = random.Random(0).choices(range(1, 901), k=50)
   batches = batch_documents(lengths, config)
   assert sorted(sum(batches, [])) == list(range(50))
   assert [len(batch) for batch in batches] == [4] * 12 + [2]
@@ -50,13 +50,13 @@ def test_batches_order_by_the_work_that_is_left():
 
 
 def test_programs_are_those_that_documents_need():
-  config = CompressionConfig(segment_length=64, token_cap=64 * 12)
+  config = CompressionConfig(segment_length=256, token_cap=256 * 12)
   bound = programs(CONFIG, config)
   needed = set()
   for length in range(1, config.token_cap + 1):
-    full, rest = divmod(length, 64)
+    full, rest = divmod(length, 256)
     for index in range(full):
-      needed.add(segment_program(CONFIG, config, index, 64))
+      needed.add(segment_program(CONFIG, config, index, 256))
     if rest:
       needed.add(segment_program(CONFIG, config, full, rest))
   keep = {program for program in bound if isinstance(program, KeepProgram)}
@@ -64,18 +64,18 @@ def test_programs_are_those_that_documents_need():
   # 11 segments are kept at most, in 4, 6, 8 or 12 places of 3 vectors.
   assert keep == {KeepProgram(slots) for slots in (12, 18, 24, 36)}
   assert len(needed) == 5 * 4
-  assert SegmentProgram(slots=36, vectors=0, width=16) in needed
+  assert SegmentProgram(slots=36, vectors=0, width=64) in needed
 
 
 def test_programs_do_not_grow_without_accumulation_or_with_short_documents():
-  config = CompressionConfig(segment_length=64)
+  config = CompressionConfig(segment_length=256)
   assert programs(LAST_ONLY, config) == {
     SegmentProgram(0, vectors, width)
     for vectors in (0, 3)
-    for width in (16, 32, 48, 64)
+    for width in (64, 128, 192, 256)
   }
-  assert programs(CONFIG, config, longest=40) == {
-    SegmentProgram(0, 0, width) for width in (16, 32, 48)
+  assert programs(CONFIG, config, longest=150) == {
+    SegmentProgram(0, 0, width) for width in (64, 128, 192)
   }
 
 

@@ -15,7 +15,6 @@ from lloco_jax.compression.store import Record, Settings, Store
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import by_id
 from lloco_jax.model import Model
-from lloco_jax.nn.lora import Adapter
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -33,31 +32,21 @@ class Stored:
   vectors: int
 
 
-def compressor_fingerprint(model: Model, adapter: Adapter | None = None) -> str:
-  """Identifies the checkpoint, and the adapter it compresses through.
+def compressor_fingerprint(model: Model) -> str:
+  """Identifies the checkpoint and what its config says.
 
-  Fields of the config that are not at their defaults count too, since they
-  can be changed after loading.
+  Of the config only fields that are not at their defaults count, so that a
+  new field leaves old stores valid.
   """
   config = [
     (field.name, getattr(model.config, field.name))
     for field in dataclasses.fields(model.config)
     if getattr(model.config, field.name) != field.default
   ]
-  digest = hashlib.sha256(f'{model.fingerprint} {config}'.encode())
-  if adapter is None:
-    return digest.hexdigest()
-  digest.update(f'{adapter.rank} {adapter.alpha}'.encode())
-  for path, leaf in jax.tree_util.tree_leaves_with_path(adapter.weights):
-    leaf = np.ascontiguousarray(leaf)
-    digest.update(f'{path} {leaf.shape} {leaf.dtype}'.encode())
-    digest.update(leaf.tobytes())
-  return digest.hexdigest()
+  return hashlib.sha256(f'{model.fingerprint} {config}'.encode()).hexdigest()
 
 
-def store_settings(
-  model: Model, config: CompressionConfig, adapter: Adapter | None = None
-) -> Settings:
+def store_settings(model: Model, config: CompressionConfig) -> Settings:
   """What the summaries depend on besides the text.
 
   Raises:
@@ -71,7 +60,7 @@ def store_settings(
     )
   dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(model.params)}
   return Settings(
-    compressor=compressor_fingerprint(model, adapter),
+    compressor=compressor_fingerprint(model),
     tokenizer=model.tokenizer.fingerprint,
     segment_length=config.segment_length,
     summary_length=model.config.summary_length,
@@ -87,7 +76,6 @@ def compress_documents(
   documents: Iterable[Document],
   store: Store,
   config: CompressionConfig | None = None,
-  adapter: Adapter | None = None,
   progress: bool = True,
 ) -> dict[str, Stored]:
   """Compresses what the store does not have yet, each text once.
@@ -102,7 +90,6 @@ def compress_documents(
     documents: of the corpus; each id once.
     store: where the summaries are read and written.
     config: how documents are cut and batched.
-    adapter: compresses through an adapter.
     progress: prints how far it is. What the token cap cuts off and what is
       damaged in the store is printed in any case.
 
@@ -114,7 +101,7 @@ def compress_documents(
       id, or one has no tokens.
   """
   config = config or CompressionConfig()
-  settings = store_settings(model, config, adapter)
+  settings = store_settings(model, config)
   documents = by_id(documents)
   keys = {name: settings.key(each.text) for name, each in documents.items()}
   first_names = {}
@@ -157,7 +144,7 @@ def compress_documents(
       continue
     ids = [texts[key] for key in left]
     for read, done in compress_batch(
-      model.params, model.config, config, ids, known, adapter
+      model.params, model.config, config, ids, known
     ):
       for row, vectors in done:
         store.save(records[left[row]], vectors)

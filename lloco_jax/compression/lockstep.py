@@ -21,11 +21,10 @@ from lloco_jax.nn.autocompressor import (
 )
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import Positions, hidden_states
-from lloco_jax.nn.lora import Adapter
 
 
 @functools.partial(jax.jit, static_argnames=('config',), donate_argnums=2)
-def _keep(params, config, prefix, start, vectors, adapter):
+def _keep(params, config, prefix, start, vectors):
   batch, count, _ = vectors.shape
   slots = jnp.arange(prefix.key.shape[2])
   rows = (batch, count)
@@ -34,12 +33,10 @@ def _keep(params, config, prefix, start, vectors, adapter):
   seen = jnp.broadcast_to(seen, (batch, slots.size))
   key = jnp.concatenate([seen, query], axis=1).astype(jnp.int32)
   positions = Positions(query.astype(jnp.int32), key)
-  _, new = hidden_states(
-    params, config, vectors, positions, adapter, cache=prefix
-  )
+  _, new = hidden_states(params, config, vectors, positions, cache=prefix)
   return jax.tree.map(
-    lambda kept, now: jax.lax.dynamic_update_slice(
-      kept, now, (0, 0, start, 0, 0)
+    lambda kept, now: jax.lax.dynamic_update_slice_in_dim(
+      kept, now, start, axis=2
     ),
     prefix,
     new,
@@ -47,10 +44,7 @@ def _keep(params, config, prefix, start, vectors, adapter):
 
 
 def keep_vectors(
-  params: dict,
-  config: LlamaConfig,
-  state: CompressionState,
-  adapter: Adapter | None = None,
+  params: dict, config: LlamaConfig, state: CompressionState
 ) -> CompressionState:
   """Runs a state's vectors into its prefix, whose old buffers are given up.
 
@@ -59,7 +53,7 @@ def keep_vectors(
   document which is continued gets the bits of one compressed in one go.
   """
   start, count = state.prefix_length, state.vectors.shape[1]
-  prefix = _keep(params, config, state.prefix, start, state.vectors, adapter)
+  prefix = _keep(params, config, state.prefix, start, state.vectors)
   return CompressionState(prefix, start + count, state.vectors[:, :0])
 
 
@@ -69,12 +63,11 @@ def compress_batch(
   config: CompressionConfig,
   documents: list[np.ndarray],
   known: list[tuple[int, np.ndarray | None]],
-  adapter: Adapter | None = None,
 ) -> Iterator[tuple[int, list[tuple[int, np.ndarray]]]]:
   """Compresses documents in lockstep, each in a row of its own.
 
   Args:
-    params, network, adapter: the compressor.
+    params, network: the compressor.
     config: its `rows` is at least the number of documents.
     documents: token ids [T] of each.
     known: of each, how many segments have their vectors already, and the
@@ -93,7 +86,7 @@ def compress_batch(
   for index in range(max(map(len, lengths))):
     if index and network.accumulate_summary:
       state = grow_prefix(state, prefix_slots(network, index))
-      state = keep_vectors(params, network, state, adapter)
+      state = keep_vectors(params, network, state)
     waiting = state.vectors
     vectors = jnp.asarray(
       _known_vectors(network, config.rows, known, index), dtype
@@ -106,7 +99,6 @@ def compress_batch(
         tokens,
         filled,
         state.replace(vectors=waiting),
-        adapter,
       )
       mine = (filled > 0)[:, None, None]
       vectors = jnp.where(mine, state.vectors, vectors)

@@ -14,7 +14,7 @@ from lloco_jax.nn.config import LlamaConfig
 
 # A short last segment is padded to the next of these parts of a full one.
 _FRACTIONS = (1 / 8, 1 / 4, 1 / 2, 3 / 4)
-_MULTIPLE = 16
+_MULTIPLE = 64
 
 
 @dataclasses.dataclass(frozen=True)

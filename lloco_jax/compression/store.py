@@ -7,6 +7,7 @@ header chains a hash per full segment, by which a document that has grown
 finds the segments that it still shares.
 """
 
+from collections.abc import Sequence
 import dataclasses
 import hashlib
 import json
@@ -105,7 +106,7 @@ class Store:
     self.folder = pathlib.Path(folder)
     self._claim()
     self._indexed: set[str] = set()
-    self._prefixes: dict[str, tuple[str, int]] = {}
+    self._holders: dict[str, list[str]] = {}
     self._reported: set[str] = set()
 
   def path(self, key: str) -> pathlib.Path:
@@ -166,7 +167,7 @@ class Store:
     self._index(record)
 
   def longest_prefix(
-    self, settings: Settings, chain: list[str]
+    self, settings: Settings, chain: Sequence[str]
   ) -> tuple[int, np.ndarray | None]:
     """The most full segments of a document that some document shares.
 
@@ -176,18 +177,15 @@ class Store:
       none.
     """
     self._index_new_files()
-    for digest in reversed(chain):
-      if digest not in self._prefixes:
-        continue
-      key, segments = self._prefixes[digest]
-      try:
-        _, summaries = self._read(key)
-      except (FileNotFoundError, Damaged):
-        del self._prefixes[digest]
-        continue
-      if settings.accumulate:
-        summaries = summaries[: segments * settings.summary_length]
-      return segments, summaries
+    for segments in range(len(chain), 0, -1):
+      for key in self._holders.get(chain[segments - 1], ()):
+        try:
+          _, summaries = self._read(key)
+        except (FileNotFoundError, Damaged):
+          continue
+        if settings.accumulate:
+          summaries = summaries[: segments * settings.summary_length]
+        return segments, summaries
     return 0, None
 
   def _claim(self) -> None:
@@ -206,6 +204,10 @@ class Store:
         )
       self._remove_old_temporaries()
       return
+    if self.folder.is_file():
+      raise ValueError(
+        f'{self.folder} is a file; the store needs a folder of its own.'
+      )
     if self.folder.is_dir() and any(
       not name.name.startswith('.') for name in self.folder.iterdir()
     ):
@@ -247,7 +249,9 @@ class Store:
     for segments, digest in enumerate(record.chain, 1):
       last = ends_full and segments == len(record.chain)
       if record.settings.accumulate or last:
-        self._prefixes.setdefault(digest, (record.key, segments))
+        holders = self._holders.setdefault(digest, [])
+        if record.key not in holders:
+          holders.append(record.key)
 
   def _read(self, key: str) -> tuple[Record, np.ndarray]:
     """Record and vectors of a file that is checked to its last byte."""
