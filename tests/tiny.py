@@ -38,9 +38,9 @@ def relative_error(actual, expected) -> float:
 
 
 def normal(seed: int, *shape) -> jax.Array:
-  return jnp.asarray(
-    np.random.default_rng(seed).normal(size=shape), jnp.float32
-  )
+  """Standard normal float32, made by numpy, which compiles nothing."""
+  values = np.random.default_rng(seed).normal(size=shape)
+  return jnp.asarray(values.astype(np.float32))
 
 
 def ids(seed: int, *shape, vocab_size: int = CONFIG.vocab_size - 1):
@@ -52,10 +52,15 @@ def ids(seed: int, *shape, vocab_size: int = CONFIG.vocab_size - 1):
 @functools.cache
 def model(config: LlamaConfig = CONFIG) -> Model:
   """Random weights large enough that attention is far from uniform."""
-  params = llama.init_params(config, jax.random.key(3))
-  params = jax.tree.map(
-    lambda leaf: leaf + 0.3 * normal(leaf.size, *leaf.shape), params
-  )
+  shapes = jax.eval_shape(lambda: llama.init_params(config, jax.random.key(0)))
+  leaves, structure = jax.tree_util.tree_flatten_with_path(shapes)
+  params = [
+    jnp.asarray(
+      (path[-1].key == 'scale') + 0.4 * np.asarray(normal(index, *leaf.shape))
+    )
+    for index, (path, leaf) in enumerate(leaves)
+  ]
+  params = jax.tree.unflatten(structure, params)
   return Model(config, params, None, 'tiny', '0')
 
 
@@ -68,10 +73,9 @@ def adapter(
   config: LlamaConfig = CONFIG,
 ):
   """An adapter whose A and B are both far from zero."""
-  fresh = init_adapter(
-    config, LoraConfig(rank, alpha, dropout, targets), jax.random.key(seed)
-  )
-  leaves, structure = jax.tree.flatten(fresh)
+  lora = LoraConfig(rank, alpha, dropout, targets)
+  shapes = jax.eval_shape(lambda: init_adapter(config, lora, jax.random.key(0)))
+  leaves, structure = jax.tree.flatten(shapes)
   leaves = [
     0.3 * normal(1000 * seed + index, *leaf.shape)
     for index, leaf in enumerate(leaves)
