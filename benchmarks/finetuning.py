@@ -12,9 +12,10 @@ reference's batches are to be compared with.
 import sys
 import tempfile
 
-# The repository instead of this folder, where a module of the standard
-# library has a namesake.
-sys.path[0] = __file__.rpartition('benchmarks')[0]
+# The repository in place of this folder, where `compression`, a package of
+# Python 3.14, has a namesake.
+sys.path.pop(0)
+sys.path.insert(0, __file__.rpartition('benchmarks')[0])
 
 import numpy as np
 
@@ -33,12 +34,12 @@ def ours(options: dict):
     initial_state,
     make_steps,
   )
-  from lloco_jax.finetuning.loss import packed_loss
   from lloco_jax.finetuning.optimizer import (
     OptimizerConfig,
     make_optimizer,
     make_schedule,
   )
+  from lloco_jax.finetuning.questions import question_task
 
   model = lloco.load(options['checkpoint'])
   adapter = lloco.load_adapter(f'{options["checkpoint"]}/adapter', model)
@@ -53,24 +54,13 @@ def ours(options: dict):
     batch['context_lengths'] = np.full(len(part), options['context'], np.int32)
     batches.append(batch)
 
-  def loss(adapter, params, batch, key):
-    del key
-    return packed_loss(
-      params,
-      model.config,
-      batch,
-      batch['context'],
-      batch['context_lengths'],
-      adapter,
-      remat=options['remat'],
-    )
-
+  task = question_task(model, adapter, batches, options['remat'])
   settings = OptimizerConfig(learning_rate=RATE, schedule='constant')
   optimizer = make_optimizer(settings, total_steps=1)
   state = initial_state(adapter, optimizer)
   sums = empty_sums(state)
   accumulate, update = make_steps(
-    loss, optimizer, make_schedule(settings, 1), state, sums
+    task.loss, optimizer, make_schedule(settings, 1), state, sums
   )
   key = jax.random.key(0)
 
@@ -79,10 +69,10 @@ def ours(options: dict):
     for batch in batches:
       batch = jax.device_put(batch)
       sums = accumulate(
-        sums, state.trainable, state.step, model.params, batch, key
+        sums, state.trainable, state.step, task.frozen, batch, key
       )
     state, sums, metrics = update(state, sums)
-    return np.array([metrics['loss'], metrics['grad_norm']])
+    return [np.asarray(metrics['loss']), np.asarray(metrics['grad_norm'])]
 
   return run
 
@@ -131,7 +121,7 @@ def theirs(options: dict):
     norm = torch.nn.utils.clip_grad_norm_(weights, 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return np.array([total, norm.item()])
+    return [np.asarray(total), norm.numpy()]
 
   return run
 
@@ -147,7 +137,7 @@ def main():
     default=[4, 8],
     help='batch sizes tried beside the reference, which takes 1',
   )
-  parser.add_argument('--remat', default='none', help='of ours')
+  parser.add_argument('--remat', default='projections', help='of ours')
   args = parser.parse_args()
   common.shrink(
     args,
@@ -190,8 +180,8 @@ def main():
       f'{args.documents} documents of {args.questions} questions, '
       f'{args.context} vectors, prompts to {args.prompt} and answers to '
       f'{args.answer} tokens; LoRA rank 8 on q, k, v, o; float32; "torch, '
-      'batch 1" is what the reference does. The difference is of losses and '
-      'gradient norms.',
+      'batch 1" is what the reference does; ours with remat '
+      f'{args.remat}. The difference is of losses and gradient norms.',
     ),
   )
 

@@ -10,9 +10,10 @@ batch, padded on the left, and ours one question at a time.
 import sys
 import tempfile
 
-# The repository instead of this folder, where a module of the standard
-# library has a namesake.
-sys.path[0] = __file__.rpartition('benchmarks')[0]
+# The repository in place of this folder, where `compression`, a package of
+# Python 3.14, has a namesake.
+sys.path.pop(0)
+sys.path.insert(0, __file__.rpartition('benchmarks')[0])
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def ours(options: dict):
 
   def run():
     starts = range(0, len(ids), rows)
-    return np.concatenate([answer(slice(i, i + rows)) for i in starts])
+    return [np.concatenate([answer(slice(i, i + rows)) for i in starts])]
 
   return run
 
@@ -85,7 +86,7 @@ def theirs(options: dict):
   def run():
     size = options['rows']
     parts = [rows[i : i + size] for i in range(0, len(rows), size)]
-    return torch.cat([answer(part) for part in parts]).numpy()
+    return [torch.cat([answer(part) for part in parts]).numpy()]
 
   return run
 

@@ -19,14 +19,14 @@ from benchmarks import common
 
 @dataclasses.dataclass(frozen=True)
 class Side:
-  """`set_up(options)` gives the function to time, which returns an array.
+  """`set_up(options)` gives the function to time, which returns arrays.
 
   `set_up` is a function of a module, so that another process finds it. The
-  array is what was computed; sides that do the same work agree on it.
+  arrays are what was computed; sides that do the same work agree on them.
   """
 
   name: str
-  set_up: Callable[[dict], Callable[[], np.ndarray]]
+  set_up: Callable[[dict], Callable[[], list[np.ndarray]]]
   options: dict
 
 
@@ -39,7 +39,7 @@ class Measured:
   """
 
   seconds: list[float]
-  results: list[np.ndarray]
+  results: list[list[np.ndarray]]
   idle: float = 0.0
   peak: float = 0.0
 
@@ -149,7 +149,9 @@ def pair_rows(
         'highest': max(ratios),
         'memory ratio': ours.peak / theirs.peak,
         'difference': max(
-          difference(a, b) for a, b in zip(ours.results, theirs.results)
+          difference(a, b)
+          for arrays in zip(ours.results, theirs.results)
+          for a, b in zip(*arrays, strict=True)
         ),
       }
     )
@@ -201,6 +203,8 @@ def write_checkpoint(folder, args, summary_length: int = 0) -> int:
 
 def torch_base(options: dict):
   """The same base in transformers, float32, frozen."""
+  import warnings
+
   import torch
   from transformers import LlamaForCausalLM
   from transformers.utils import logging
@@ -208,6 +212,8 @@ def torch_base(options: dict):
   # It would list the summary tokens, which it does not know, as unexpected.
   logging.set_verbosity_error()
   logging.disable_progress_bar()
+  # peft calls what transformers has deprecated.
+  warnings.filterwarnings('ignore', category=FutureWarning)
   model = LlamaForCausalLM.from_pretrained(
     options['checkpoint'], dtype=torch.float32
   )

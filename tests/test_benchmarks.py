@@ -1,0 +1,117 @@
+"""The benchmarks: their arithmetic, and each of them at toy size."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+
+from conftest import ROOT
+import numpy as np
+import pytest
+
+TORCH_SIDE = ('torch', 'transformers', 'peft')
+
+
+@pytest.fixture
+def paired(monkeypatch):
+  monkeypatch.syspath_prepend(ROOT)
+  from benchmarks import paired
+
+  return paired
+
+
+def run(name, folder, *flags):
+  """The JSON that a benchmark writes at toy size."""
+  output = folder / 'result.json'
+  command = [f'benchmarks/{name}.py', '--tiny', '--repeats', '2', *flags]
+  subprocess.run(
+    [sys.executable, *command, '--output', str(output)],
+    cwd=ROOT,
+    check=True,
+    # Several threads of torch take minutes where the cores are busy.
+    env=os.environ | {'OMP_NUM_THREADS': '1'},
+  )
+  result = json.loads(output.read_text())
+  assert result['environment']['command'].startswith(
+    f'python benchmarks/{name}.py --tiny'
+  )
+  assert {'jax', 'flax'} <= result['environment']['versions'].keys()
+  return list(result['tables'].values())
+
+
+def test_ratios_are_taken_within_a_round(paired):
+  # A slow second round: the ratio of the medians would be 4 / 3.
+  ours = paired.Measured([1.0, 3.0, 1.5], [[np.ones(2)]] * 3, peak=10.0)
+  theirs = paired.Measured(
+    [2.0, 9.0, 4.0], [[np.array([1.0, 0.8])]] * 3, peak=40.0
+  )
+  (row,) = paired.pair_rows({'a': ours, 'b': theirs}, [('a', 'b')])
+  assert row['times as fast'] == pytest.approx(4.0 / 1.5)
+  assert (row['lowest'], row['highest']) == (2.0, 3.0)
+  assert row['memory ratio'] == 0.25
+  assert row['difference'] == pytest.approx(0.2)
+
+
+def test_unequal_tokens_are_counted(paired):
+  first, second = np.array([[1, 2], [3, 4]]), np.array([[1, 2], [5, 4]])
+  assert paired.difference(first, second) == 0.25
+
+
+def test_the_peak_is_that_of_the_measured_rounds(paired):
+  before = np.ones(2**23)
+  del before
+  paired.forget_peak()
+  start = paired.resident('VmHWM')
+  assert start == pytest.approx(paired.resident('VmRSS'), abs=8)
+  during = np.ones(2**22)
+  del during
+  assert 24 < paired.resident('VmHWM') - start < 48
+
+
+def test_a_worker_holds_its_own_libraries_alone():
+  program = (
+    'import sys; from benchmarks import common, examples, paired; '
+    'print([x for x in ("jax", "torch", "lloco_jax") if x in sys.modules])'
+  )
+  command = [sys.executable, '-c', program]
+  assert subprocess.check_output(command, cwd=ROOT, text=True) == '[]\n'
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  not all(map(importlib.util.find_spec, TORCH_SIDE)),
+  reason='the other side needs torch, transformers and peft',
+)
+@pytest.mark.parametrize('name', ['compression', 'finetuning', 'generation'])
+def test_both_sides_compute_the_same(name, tmp_path):
+  sides, pairs = run(name, tmp_path)
+  assert all(side['seconds'] > 0 and side['peak MiB'] > 0 for side in sides)
+  for pair in pairs:
+    assert pair['lowest'] <= pair['times as fast'] <= pair['highest']
+    assert pair['difference'] < (1e-5 if name != 'generation' else 1e-9)
+
+
+@pytest.mark.slow
+def test_prefix_reuse_counts_positions(tmp_path):
+  (one, three), memory = run('prefix_reuse', tmp_path)
+  assert one['fewer positions'] == 1
+  # Segments of 16 with 4 summary tokens, behind 0, 4 and 8 vectors.
+  assert three['fewer positions'] == pytest.approx(
+    (20 + 24 + 28) / (20 + 24 + 24)
+  )
+  assert three['difference'] < 1e-5
+  # Keys and values, 2 layers, 2 heads of 8, of two segments' vectors.
+  kept = 2 * 2 * 2 * 8 * 4 * 8
+  assert memory[1]['kept prefix'] == pytest.approx(kept / 2**20)
+  assert memory[1]['reuse peak'] > memory[1]['kept prefix']
+
+
+@pytest.mark.slow
+def test_headline_has_a_row_a_length(tmp_path):
+  first, later, training = run('headline', tmp_path)
+  assert [row['context tokens'] for row in first] == [32, 64]
+  assert [row['vectors'] for row in later] == [4, 8]
+  assert [row['context tokens'] for row in training] == [32]
+  for row in first + later + training:
+    assert min(row['full context'], row['summaries'], row['ratio']) > 0
