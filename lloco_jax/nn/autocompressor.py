@@ -145,8 +145,8 @@ def compress_segment(
     summaries = summaries * config.summary_scale
   if config.accumulate_summary and slots.size:
     keep = jax.tree.map(
-      lambda kept, now: jax.lax.dynamic_update_slice(
-        kept, now[:, :, :pending], (0, 0, start, 0, 0)
+      lambda kept, now: jax.lax.dynamic_update_slice_in_dim(
+        kept, now[:, :, :pending], start, axis=2
       ),
       state.prefix,
       new,
