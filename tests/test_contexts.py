@@ -7,7 +7,6 @@ from tiny_model import Characters
 from lloco_jax.data.contexts import (
   ContextKind,
   Contexts,
-  contexts_for,
   other_documents,
 )
 from lloco_jax.data.documents import Document
@@ -21,7 +20,8 @@ SUMMARIES = {
 
 
 def make(kind, window=100, reserve=0):
-  return contexts_for(kind, DOCUMENTS, Characters(), SUMMARIES, window, reserve)
+  contexts = Contexts(DOCUMENTS, Characters(), SUMMARIES, window)
+  return {key: contexts.of(kind, (key,), reserve) for key in TEXTS}
 
 
 def text_of(context):
@@ -60,10 +60,8 @@ def test_beginning_that_fits():
 
 def test_budget_of_a_text_shorter_than_its_summaries():
   many = {'a': np.zeros((50, 4))}
-  contexts = contexts_for(
-    ContextKind.BUDGET, DOCUMENTS[1:2], Characters(), many, 100, 0
-  )
-  assert text_of(contexts['a']) == TEXTS['a']
+  contexts = Contexts(DOCUMENTS, Characters(), many, 100)
+  assert text_of(contexts.of(ContextKind.BUDGET, ('a',), 0)) == TEXTS['a']
 
 
 def test_summaries():
@@ -118,8 +116,9 @@ def test_several_documents_are_joined_in_order():
   ],
 )
 def test_errors(kind, documents, summaries, message):
+  contexts = Contexts(documents, Characters(), summaries, 100)
   with pytest.raises(ValueError, match=message):
-    contexts_for(kind, documents, Characters(), summaries, 100, 0)
+    contexts.of(kind, ('c',), 0)
 
 
 def test_unknown_document():
@@ -129,5 +128,5 @@ def test_unknown_document():
 
 
 def test_summaries_are_not_needed_for_text():
-  contexts = contexts_for(ContextKind.FULL, DOCUMENTS, Characters(), {}, 100, 0)
-  assert text_of(contexts['b']) == TEXTS['b']
+  contexts = Contexts(DOCUMENTS, Characters(), {}, 100)
+  assert text_of(contexts.of(ContextKind.FULL, ('b',), 0)) == TEXTS['b']

@@ -128,23 +128,6 @@ class Contexts:
     return self._documents[document_id]
 
 
-def contexts_for(
-  kind: ContextKind,
-  documents: Iterable[Document],
-  tokenizer,
-  summaries: Mapping[str, np.ndarray],
-  window: int,
-  reserve: int,
-) -> dict[str, Context | None]:
-  """Each document's own context, by its id; see `Contexts`."""
-  documents = tuple(documents)
-  contexts = Contexts(documents, tokenizer, summaries, window)
-  return {
-    document.id: contexts.of(kind, (document.id,), reserve)
-    for document in documents
-  }
-
-
 def other_documents(
   document_ids: tuple[str, ...], sorted_ids: list[str]
 ) -> tuple[str, ...]:
