@@ -74,7 +74,7 @@ def contents(folder):
 @NETWORKS
 def test_every_document_has_the_vectors_of_its_text(tmp_path, network):
   model, store = make_model(network), Store(tmp_path)
-  documents = documents_of([1, 500, 160, 161, 60, 320, 899, 30])
+  documents = documents_of([20, 180, 160, 820])
   stored = compress_documents(model, documents, store, SETTINGS)
   assert list(stored) == [document.id for document in documents]
   for document in documents:
@@ -97,6 +97,37 @@ def test_bits_do_not_depend_on_batch_mates_or_rows(tmp_path, network):
   assert len(contents(tmp_path / 'all')) == len(documents)
   assert contents(tmp_path / 'all') == contents(tmp_path / 'one')
   assert contents(tmp_path / 'all') == contents(tmp_path / 'backwards')
+  # Nor on how much of one of them is known already.
+  grown = Store(tmp_path / 'grown')
+  shorter = Document('d3', documents[3].text[:480])
+  compress_documents(model, [shorter], grown, SETTINGS)
+  compress_documents(model, documents, grown, SETTINGS)
+  assert len(contents(tmp_path / 'grown')) == len(documents) + 1
+  assert (
+    contents(tmp_path / 'all').items() <= contents(tmp_path / 'grown').items()
+  )
+
+
+def test_what_another_program_makes_meanwhile_is_left_to_it(
+  tmp_path, monkeypatch, capsys
+):
+  model, batches = make_model(), []
+  documents = documents_of([200, 180, 170, 100, 90, 80])
+  compress_batch = corpus.compress_batch
+
+  def watched(*args):
+    batches.append(args)
+    if len(batches) == 1:
+      other = Store(tmp_path / 'store')
+      compress_documents(model, documents[3:], other, SETTINGS, False)
+    return compress_batch(*args)
+
+  monkeypatch.setattr(corpus, 'compress_batch', watched)
+  compress_documents(model, documents, Store(tmp_path / 'store'), SETTINGS)
+  assert len(batches) == 2
+  assert '6 of 6 documents compressed' in capsys.readouterr().out
+  compress_documents(model, documents, Store(tmp_path / 'alone'), SETTINGS)
+  assert contents(tmp_path / 'store') == contents(tmp_path / 'alone')
 
 
 @pytest.mark.parametrize('network', [CONFIG, LAST_ONLY])
@@ -149,13 +180,13 @@ def test_a_text_is_compressed_once(tmp_path, capsys):
   assert stored['a'] == stored['b'] != stored['c']
   assert len(model.tokenizer.encoded) == len(contents(tmp_path)) == 2
   said = capsys.readouterr().out
-  assert "2 of 3 documents, 300 tokens (1 repeat another one's text)" in said
+  assert "2 of 3 documents, 300 tokens (1 with another one's text)" in said
   before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
   again = compress_documents(model, [*twins, other], Store(tmp_path), SETTINGS)
   assert again == stored
   assert len(model.tokenizer.encoded) == 2
   assert before == {path: path.stat().st_mtime_ns for path in before}
-  assert 'all 3 documents are in the store' in capsys.readouterr().out
+  assert '3 of 3 documents are in the store' in capsys.readouterr().out
 
 
 def test_a_damaged_file_is_made_again(tmp_path, capsys):
@@ -295,7 +326,7 @@ def test_killed_run_goes_on_to_the_same_bytes(tmp_path):
   assert len(list((tmp_path / 'killed').glob('.*.part'))) == 1
   finished = run('')
   assert finished.returncode == 0, finished.stderr
-  assert '3 are in the store' in finished.stdout
+  assert '3 in the store already' in finished.stdout
   compress_some(tmp_path / 'whole', kill=False)
   whole = contents(tmp_path / 'whole')
   assert len(whole) == 9

@@ -121,6 +121,9 @@ def damage(path, kind):
     path.write_bytes(content + b'\0')
   elif kind == 'bit flipped':
     path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+  elif kind == 'header changed':
+    path.write_bytes(content.replace(b'tokens\\":10', b'tokens\\":11'))
+    assert path.read_bytes() != content
   elif kind == 'other safetensors':
     safetensors.numpy.save_file({'summaries': np.zeros((6, 3))}, path)
   elif kind == 'noise':
@@ -128,7 +131,7 @@ def damage(path, kind):
 
 
 KINDS = ['empty', 'header cut', 'vectors cut', 'too long', 'bit flipped']
-KINDS += ['other safetensors', 'noise']
+KINDS += ['header changed', 'other safetensors', 'noise']
 
 
 @pytest.mark.parametrize('kind', KINDS)

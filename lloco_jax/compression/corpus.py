@@ -141,6 +141,8 @@ def compress_documents(
       for key, (segments, _) in zip(left, known)
     )
     if not left:
+      if progress:
+        meter.show()
       continue
     ids = [texts[key] for key in left]
     for read, done in compress_batch(
@@ -216,16 +218,16 @@ def _what_is_to_do(
   documents: int, records: dict[str, Record], unread: dict[str, int]
 ) -> str:
   if not unread:
-    return f'The summaries of all {documents} documents are in the store.'
+    return f'{documents} of {documents} documents are in the store already.'
   parts = []
   if len(records) > len(unread):
-    parts.append(f'{len(records) - len(unread)} are in the store')
+    parts.append(f'{len(records) - len(unread)} in the store already')
   if documents > len(records):
-    parts.append(f"{documents - len(records)} repeat another one's text")
+    parts.append(f"{documents - len(records)} with another one's text")
   tokens = sum(records[key].tokens for key in unread)
   shared = tokens - sum(unread.values())
   if shared:
-    parts.append(f'{shared:,} tokens are continued from the store')
+    parts.append(f'{shared:,} more tokens known from the store')
   aside = f' ({"; ".join(parts)})' if parts else ''
   return (
     f'Compressing {len(unread)} of {documents} documents, '

@@ -159,7 +159,7 @@ class Store:
     """Writes summary vectors [n, D]; a reader sees all of them or none."""
     data = np.ascontiguousarray(summaries)
     fields = dataclasses.asdict(record)
-    fields['sha256'] = hashlib.sha256(data.tobytes()).hexdigest()
+    fields['sha256'] = _checksum(fields, data.tobytes())
     content = safetensors.numpy.save(
       {_TENSOR: data}, metadata={_METADATA: _canonical(fields)}
     )
@@ -208,8 +208,10 @@ class Store:
       raise ValueError(
         f'{self.folder} is a file; the store needs a folder of its own.'
       )
-    if self.folder.is_dir() and any(
-      not name.name.startswith('.') for name in self.folder.iterdir()
+    # Another program may be making the same store at this moment.
+    ours = (_FORMAT_FILE, '.')
+    if self.folder.is_dir() and not all(
+      each.name.startswith(ours) for each in self.folder.iterdir()
     ):
       raise ValueError(
         f'{self.folder} holds other files and no {_FORMAT_FILE}, so it is no '
@@ -236,10 +238,9 @@ class Store:
     }
     for key in sorted(names - self._indexed):
       self._indexed.add(key)
-      path = self.path(key)
       try:
-        with path.open('rb') as file:
-          self._index(_parse_header(path, file.read(8), file.read)[0])
+        with self.path(key).open('rb') as file:
+          self._index(_record(self.path(key), _read_header(file)))
       except (FileNotFoundError, Damaged):
         pass
 
@@ -257,38 +258,52 @@ class Store:
     """Record and vectors of a file that is checked to its last byte."""
     path = self.path(key)
     with path.open('rb') as file:
-      content = memoryview(file.read())
-    record, dtype, shape, digest, start = _parse_header(
-      path, content[:8], lambda size: content[8 : 8 + size]
-    )
-    payload = content[start:]
-    if len(payload) != dtype.itemsize * shape[0] * shape[1]:
+      header = _read_header(file)
+      payload = file.read()
+    record = _record(path, header)
+    try:
+      dtype = np.dtype(_DTYPES[header[_TENSOR]['dtype']])
+      rows, columns = header[_TENSOR]['shape']
+      fields = json.loads(header['__metadata__'][_METADATA])
+      checksum = fields.pop('sha256')
+    except (ValueError, KeyError, TypeError) as error:
+      raise Damaged(f'{path} is damaged') from error
+    if len(payload) != dtype.itemsize * rows * columns:
       raise Damaged(f'{path} is truncated')
-    if hashlib.sha256(payload).hexdigest() != digest:
-      raise Damaged(f'{path} has damaged vectors')
-    return record, np.frombuffer(payload, dtype).reshape(shape)
+    if checksum != _checksum(fields, payload):
+      raise Damaged(f'{path} is damaged')
+    return record, np.frombuffer(payload, dtype).reshape(rows, columns)
 
 
-def _parse_header(path, size, read):
-  """Record, dtype, shape, checksum of the vectors and where they start."""
+def _read_header(file) -> dict:
+  """The header of a safetensors file, which is left where the vectors start."""
+  size = file.read(8)
   length = int.from_bytes(size, 'little')
-  if len(size) < 8 or length > path.stat().st_size:
-    raise Damaged(f'{path} is truncated')
+  if len(size) < 8 or length > os.fstat(file.fileno()).st_size - 8:
+    raise Damaged(f'{file.name} is truncated')
   try:
-    header = json.loads(bytes(read(length)))
+    return json.loads(file.read(length))
+  except ValueError as error:
+    raise Damaged(f'{file.name} is damaged') from error
+
+
+def _record(path: pathlib.Path, header: dict) -> Record:
+  try:
     fields = json.loads(header['__metadata__'][_METADATA])
-    digest = fields.pop('sha256')
+    del fields['sha256']
     fields['settings'] = Settings(**fields['settings'])
     for name in ('segment_lengths', 'chain'):
       fields[name] = tuple(fields[name])
     record = Record(**fields)
-    dtype = np.dtype(_DTYPES[header[_TENSOR]['dtype']])
-    rows, columns = header[_TENSOR]['shape']
   except (ValueError, KeyError, TypeError) as error:
     raise Damaged(f'{path} is damaged or not of this store') from error
   if record.key != path.stem:
     raise Damaged(f'{path} holds the summaries of another text')
-  return record, dtype, (rows, columns), digest, 8 + length
+  return record
+
+
+def _checksum(fields: dict, payload: bytes) -> str:
+  return hashlib.sha256(_canonical(fields).encode() + payload).hexdigest()
 
 
 def _canonical(fields: dict) -> str:
