@@ -1,9 +1,9 @@
 """Evaluates what train.py left in the workdir, and writes the report.
 
-    python eval.py --config=configs/demo.py
+python eval.py --config=configs/demo.py
 """
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from lloco_jax import experiment
@@ -17,6 +17,8 @@ _WORKDIR = flags.DEFINE_string(
 
 
 def main(argv):
+  # Orbax tells its whole configuration otherwise.
+  logging.set_verbosity(logging.WARNING)
   if len(argv) > 1:
     raise app.UsageError(f'Unknown arguments: {" ".join(argv[1:])}')
   experiment.evaluate(_CONFIG.value, _WORKDIR.value)

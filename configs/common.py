@@ -60,6 +60,8 @@ def finetuning(name):
   config.data.train_documents = 0
   config.data.validation_documents = 0
   config.data.questions_per_document = 0
+  # Words of a made report: the range its length is drawn from.
+  config.data.words = (1300, 4900)
 
   config.compression = ml_collections.ConfigDict()
   config.compression.segment_length = 1536

@@ -158,6 +158,7 @@ def load_dataset(config: ConfigDict) -> Dataset:
       config.train_documents,
       config.validation_documents,
       config.questions_per_document,
+      tuple(config.words),
     )
   if config.source == 'jsonl':
     if not config.path:
@@ -248,7 +249,12 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
       model,
       init_adapter(model.config, lora, key),
       row_batches(
-        rows, context_of, config.batch.rows, config.training.seed, window
+        rows,
+        context_of,
+        config.batch.rows,
+        config.epochs + config.training.accumulation,
+        config.training.seed,
+        window,
       ),
       config.remat,
     )

@@ -72,10 +72,11 @@ def row_batches(
   rows: Sequence[Row],
   context_of: Callable[[tuple[str, ...]], Context],
   batch_rows: int,
+  epochs: int,
   seed: int,
   window: int,
 ) -> grain.IterDataset:
-  """An endless, shuffled dataset of batches.
+  """A shuffled dataset of batches, of at least so many epochs.
 
   Packed rows are as wide as the widest of all; contexts are padded to
   `context_bucket`, so there are as many shapes as buckets.
@@ -84,6 +85,7 @@ def row_batches(
     rows: of the training split.
     context_of: makes or loads the context of documents.
     batch_rows: rows a microbatch.
+    epochs: times that every row comes; the order is another each time.
     seed: of the order.
     window: positions of the base.
 
@@ -115,7 +117,7 @@ def row_batches(
     grain.MapDataset.source(list(rows))
     .seed(seed)
     .shuffle()
-    .repeat()
+    .repeat(epochs + batch_rows)
     .batch(batch_rows, batch_fn=collate)
     .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
   )

@@ -1,0 +1,256 @@
+"""Generation against a full forward pass for every token."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+from tiny import CONFIG, relative_error
+
+import lloco_jax as lloco
+from lloco_jax.generation import decoding
+from lloco_jax.generation.decoding import prefill
+from lloco_jax.nn import llama
+from lloco_jax.nn.lora import stack_adapters
+
+D = CONFIG.hidden_size
+LENGTHS = np.array([6, 3, 1])
+CONTEXT_LENGTHS = np.array([4, 0, 2])
+NEW = 9
+
+
+def prompts():
+  """Rows of different lengths; padding is a token like any other."""
+  return tiny.ids(0, 3, 6), 3 * tiny.normal(1, 3, 4, D)
+
+
+def bank():
+  adapters = [tiny.adapter(1, rank=1), tiny.adapter(2, rank=2)]
+  return adapters, stack_adapters(adapters)
+
+
+def generate(ids, context, **options):
+  options = {'max_new_tokens': NEW, 'stop_tokens': (), **options}
+  return np.asarray(lloco.generate(tiny.model(), ids, context, **options))
+
+
+def one_by_one(ids, context, adapter, count=NEW):
+  """Greedy tokens of one row, everything read again for each."""
+  tokens = np.zeros(len(ids) + count, np.int32)
+  tokens[: len(ids)] = ids
+  for place in range(len(ids), len(tokens)):
+    scores = lloco.forward(tiny.model(), tokens, context, adapter)
+    tokens[place] = np.argmax(scores[place - 1])
+  return tokens[len(ids) :]
+
+
+def test_every_position_equals_the_full_forward():
+  """Logits of tokens given one at a time, behind ragged contexts and
+  prompts, with an adapter of its own for each row or none."""
+  ids, context = prompts()
+  adapters, stacked = bank()
+  chosen = jnp.asarray([1, -1, 0])
+  model, count = tiny.model(), 5
+  given = tiny.ids(2, 3, count)
+  scores, cache = prefill(
+    model.params,
+    CONFIG,
+    context,
+    jnp.asarray(CONTEXT_LENGTHS),
+    ids[:, None],
+    jnp.asarray(LENGTHS)[:, None],
+    stacked,
+    chosen,
+    count,
+  )
+  unstacked = stacked.replace(weights=llama.unstack_layers(stacked.weights))
+
+  @jax.jit
+  def step(tokens, place, index, cache):
+    slot = cache.positions.shape[1] - count + index
+    places = cache.positions.at[:, slot].set(place)
+    groups = cache.groups.at[:, slot].set(1)
+    x = llama.embed(model.params, tokens[:, None])
+    ones = jnp.ones((3, 1), jnp.int32)
+    positions = llama.Positions(place[:, None], places, ones, groups)
+    hidden, layers = llama.hidden_states(
+      model.unstacked_params, CONFIG, x, positions, unstacked, chosen,
+      cache.layers, slot,
+    )  # fmt: skip
+    scores = llama.logits(model.params, CONFIG, hidden)
+    return scores, decoding.Cache(layers, places, groups)
+
+  actual = [scores]
+  for index in range(count):
+    place = jnp.asarray(CONTEXT_LENGTHS + LENGTHS + index)
+    scores, cache = step(given[:, index], place, index, cache)
+    actual.append(scores)
+  actual = jnp.concatenate(actual, axis=1)
+  for row, which in enumerate((adapters[1], None, adapters[0])):
+    length = LENGTHS[row]
+    expected = lloco.forward(
+      model,
+      np.concatenate([ids[row, :length], given[row]]),
+      context[row, : CONTEXT_LENGTHS[row]],
+      which,
+    )
+    assert relative_error(actual[row], expected[length - 1 :]) < 1e-4, row
+
+
+def test_greedy_tokens_of_ragged_rows_with_their_own_adapters():
+  ids, context = prompts()
+  adapters, stacked = bank()
+  actual = generate(
+    ids,
+    context,
+    lengths=LENGTHS,
+    context_lengths=CONTEXT_LENGTHS,
+    adapter=stacked,
+    adapter_ids=jnp.asarray([1, -1, 0]),
+  )
+  assert actual.shape == (3, NEW) and actual.dtype == np.int32
+  for row, which in enumerate((adapters[1], None, adapters[0])):
+    expected = one_by_one(
+      ids[row, : LENGTHS[row]], context[row, : CONTEXT_LENGTHS[row]], which
+    )
+    assert actual[row].tolist() == expected.tolist()
+  assert len({tuple(row) for row in actual.tolist()}) == 3
+
+
+def test_questions_behind_one_context_equal_one_row_each():
+  """One of them is not there."""
+  model = tiny.model()
+  context = 3 * tiny.normal(3, 2, 4, D)
+  context_lengths = np.array([4, 3])
+  asked = tiny.ids(4, 2, 3, 5)
+  lengths = np.array([[5, 2, 4], [3, 0, 5]])
+  first, cache = prefill(
+    model.params,
+    CONFIG,
+    context,
+    jnp.asarray(context_lengths),
+    asked,
+    jnp.asarray(lengths),
+    new_slots=3 * (NEW - 1),
+  )
+  actual = decoding.decode(
+    model.unstacked_params,
+    CONFIG,
+    first,
+    cache,
+    context_lengths[:, None] + lengths,
+    None,
+    None,
+    jax.random.key(0),
+    NEW,
+  )
+  assert actual.shape == (2, 3, NEW)
+  rows = [(b, q) for b, q in np.ndindex(2, 3) if lengths[b, q]]
+  expected = generate(
+    np.stack([asked[row] for row in rows]),
+    np.stack([context[b] for b, _ in rows]),
+    lengths=[lengths[row] for row in rows],
+    context_lengths=[context_lengths[b] for b, _ in rows],
+  )
+  for row, tokens in zip(rows, expected):
+    assert actual[row].tolist() == tokens.tolist(), row
+  assert len({tuple(tokens) for tokens in expected.tolist()}) > 1
+
+
+def test_a_row_repeats_its_stop_token_and_leaves_the_others_alone():
+  ids, context = prompts()
+  free = generate(ids, context)
+  stop = int(free[0, 3])
+  place = [row.tolist().index(stop) if stop in row else NEW for row in free]
+  assert place[0] <= 3 and len(set(place)) > 1, 'choose another seed'
+  stopped = generate(ids, context, stop_tokens=(stop,))
+  for row, end in enumerate(place):
+    wanted = free[row, :end].tolist() + [stop] * (NEW - end)
+    assert stopped[row].tolist() == wanted
+  alone = generate(ids[:1], context[:1], stop_tokens=(59, stop))
+  assert alone[0].tolist() == stopped[0].tolist()
+
+
+def test_all_rows_stopped_at_once_end_the_loop():
+  """The slots of tokens that were never generated are not written."""
+  ids, context = prompts()
+  stops = tuple(set(generate(ids, context, max_new_tokens=1)[:, 0].tolist()))
+  actual = generate(ids, context, stop_tokens=stops)
+  assert (actual == actual[:, :1]).all()
+  assert set(actual[:, 0].tolist()) == set(stops)
+
+
+def test_the_checkpoint_says_where_to_stop():
+  """Biased towards its EOS, a model stops there unless told otherwise."""
+  model, ids = tiny.model(), tiny.ids(0, 4)
+  eos = int(generate(ids, None)[2])
+  config = {**vars(CONFIG), 'eos_token_ids': (eos,)}
+  ending = type(model)(type(CONFIG)(**config), model.params, None, '', '')
+  actual = np.asarray(lloco.generate(ending, ids, max_new_tokens=NEW))
+  wanted = generate(ids, None, stop_tokens=(eos,))
+  assert actual.tolist() == wanted.tolist()
+  assert set(actual[2:].tolist()) == {eos}
+
+
+def test_sampled_tokens_follow_the_seed():
+  ids, context = prompts()
+  ids, context = np.tile(ids[:1], (3, 1)), jnp.tile(context[:1], (3, 1, 1))
+  options = {'temperature': 2.0, 'top_p': 0.95}
+  one = generate(ids, context, seed=1, **options)
+  assert (one == generate(ids, context, seed=1, **options)).all()
+  assert (one != generate(ids, context, seed=2, **options)).any()
+  # Equal rows draw on their own, and positions do too.
+  assert len({tuple(row) for row in one.tolist()}) == 3
+  assert (generate(ids, context, temperature=1e-4) == generate(ids, context))[
+    0
+  ].all()
+
+
+def test_one_new_token_needs_no_loop():
+  ids, context = prompts()
+  short = generate(ids, context, max_new_tokens=1)
+  assert short.tolist() == generate(ids, context)[:, :1].tolist()
+
+
+def test_repeated_shapes_compile_nothing():
+  """Lengths, contexts and adapter ids are data, not shapes."""
+  ids, context = prompts()
+  _, stacked = bank()
+  generate(
+    ids, context, adapter=stacked, adapter_ids=jnp.asarray([0, 0, 0]),
+    lengths=LENGTHS, context_lengths=CONTEXT_LENGTHS,
+  )  # fmt: skip
+  programs = prefill._cache_size(), decoding._decode._cache_size()
+  assert min(programs) > 0
+  for seed in range(3):
+    generate(
+      tiny.ids(seed, 3, 6),
+      context + seed,
+      adapter=stacked,
+      adapter_ids=jnp.asarray([seed - 1, 0, 1]),
+      lengths=LENGTHS - (LENGTHS > 1),
+      context_lengths=CONTEXT_LENGTHS[::-1],
+      seed=seed,
+    )
+  assert (prefill._cache_size(), decoding._decode._cache_size()) == programs
+  generate(tiny.ids(0, 2, 6), context[:2], lengths=LENGTHS[:2])
+  assert prefill._cache_size() == programs[0] + 1
+
+
+@pytest.mark.parametrize('slots', [1, 3])
+def test_free_slots_of_the_cache_are_empty(slots):
+  ids, context = prompts()
+  _, cache = prefill(
+    tiny.model().params,
+    CONFIG,
+    context,
+    jnp.asarray(CONTEXT_LENGTHS),
+    ids[:, None],
+    jnp.asarray(LENGTHS)[:, None],
+    new_slots=slots,
+  )
+  assert cache.positions.shape == cache.groups.shape == (3, 10 + slots)
+  seen = (cache.positions != decoding.UNSEEN).sum(axis=1)
+  np.testing.assert_array_equal(seen, LENGTHS + CONTEXT_LENGTHS)
+  assert (cache.positions[:, 10:] == decoding.UNSEEN).all()
+  assert cache.layers[0].key.shape[1] == 10 + slots

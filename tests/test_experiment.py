@@ -1,0 +1,222 @@
+"""A whole run on a tiny model: train.py's and eval.py's stages."""
+
+import importlib
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import tokenizers
+
+from lloco_jax import experiment
+from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.llama import init_params
+from lloco_jax.weights import huggingface
+
+EOS = 0
+
+
+def write_model(folder, seed=0, summary_length=2, window=2048):
+  """A random compressor with a byte-level tokenizer, in a folder."""
+  backend = tokenizers.Tokenizer(tokenizers.models.BPE())
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+    add_prefix_space=False
+  )
+  backend.decoder = tokenizers.decoders.ByteLevel()
+  trainer = tokenizers.trainers.BpeTrainer(
+    vocab_size=300,
+    special_tokens=['<eos>'],
+    initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+    show_progress=False,
+  )
+  backend.train_from_iterator(['the roof of the mill is made of'], trainer)
+  config = LlamaConfig(
+    vocab_size=300,
+    hidden_size=16,
+    intermediate_size=24,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    head_dim=8,
+    max_position_embeddings=window,
+    eos_token_ids=(EOS,),
+    summary_length=summary_length,
+  )
+  folder.mkdir()
+  params = init_params(config, jax.random.key(seed))
+  huggingface.save_params(folder, params, config)
+  backend.save(str(folder / 'tokenizer.json'))
+  return folder
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return write_model(tmp_path_factory.mktemp('model') / 'tiny')
+
+
+def small_config(folder):
+  config = importlib.import_module('configs.demo').get_config()
+  config.model.name = str(folder)
+  config.model.compressor = ''
+  config.data.train_documents = 2
+  config.data.validation_documents = 3
+  config.data.questions_per_document = 3
+  config.data.words = (90, 120)
+  config.compression.segment_length = 32
+  config.compression.rows = 2
+  config.epochs = 2
+  config.training.tensorboard = False
+  config.evaluation.max_new_tokens = 3
+  config.evaluation.bootstrap_samples = 50
+  return config
+
+
+@pytest.fixture(scope='module')
+def run(folder, tmp_path_factory):
+  """The workdir of a run that was trained and evaluated."""
+  workdir = tmp_path_factory.mktemp('run') / 'demo'
+  config = small_config(folder)
+  experiment.train(config, workdir)
+  outcome = experiment.evaluate(config, workdir)
+  return config, workdir, outcome
+
+
+def test_run_leaves_adapters_results_and_report(run):
+  _, workdir, outcome = run
+  for name in ('lloco', 'no_context', 'truncated'):
+    assert (workdir / 'adapters' / name / 'adapter_model.safetensors').is_file()
+  assert len(outcome.systems) == 9
+  assert all(len(system.answers) == 9 for system in outcome.systems)
+  evaluation = workdir / 'evaluation'
+  found = json.loads((evaluation / 'results.json').read_text())
+  assert found
+  assert 'LLoCO' in (evaluation / 'report.md').read_text()
+  assert len((evaluation / 'predictions.jsonl').read_text().splitlines()) == 81
+
+
+def test_second_run_does_nothing_again(run, capsys):
+  config, workdir, _ = run
+  before = {
+    path: path.stat().st_mtime_ns
+    for path in workdir.rglob('*.safetensors')
+    if path.is_file()
+  }
+  experiment.train(config, workdir)
+  assert capsys.readouterr().out.count('is trained') == 3
+  after = {path: path.stat().st_mtime_ns for path in before}
+  assert before == after
+
+
+def test_finetuning_changes_what_it_should(run, folder, tmp_path):
+  """Another seed of dropout and order gives another adapter."""
+  config, workdir, _ = run
+  config = config.copy_and_resolve_references()
+  config.unlock()
+  config.training.seed = 1
+  config.adapters = ('lloco',)
+  experiment.train(config, tmp_path / 'other')
+  files = [
+    (place / 'adapters/lloco/adapter_model.safetensors').read_bytes()
+    for place in (workdir, tmp_path / 'other')
+  ]
+  assert files[0] != files[1]
+
+
+def changed(config, **fields):
+  config = config.copy_and_resolve_references()
+  for name, value in fields.items():
+    parts = name.split('__')
+    target = config
+    for part in parts[:-1]:
+      target = target[part]
+    target[parts[-1]] = value
+  return config
+
+
+def test_workdir_of_another_config_is_refused(run):
+  config, workdir, _ = run
+  with pytest.raises(ValueError, match='epochs'):
+    experiment.train(changed(config, epochs=3), workdir)
+
+
+@pytest.mark.parametrize(
+  'fields, sentence',
+  [
+    ({'job': 'sing'}, "config.job is 'sing'"),
+    ({'adapters': ('loco',)}, 'choose from'),
+    ({'data__source': 'web'}, "must be 'reports' or 'jsonl'"),
+    ({'data__source': 'jsonl'}, 'config.data.path is empty'),
+    ({'model__name': 'no/such/place'}, 'no/such/place'),
+    ({'model__compressor': 'shipped'}, 'No compressor is shipped'),
+    ({'lora__targets': ('x_proj',)}, 'x_proj'),
+  ],
+)
+def test_bad_config_is_refused_in_a_sentence(
+  folder, tmp_path, fields, sentence
+):
+  with pytest.raises((ValueError, OSError), match=sentence):
+    experiment.train(changed(small_config(folder), **fields), tmp_path / 'w')
+
+
+def test_evaluation_before_training_is_refused(folder, tmp_path):
+  with pytest.raises(FileNotFoundError, match='run train.py'):
+    experiment.evaluate(small_config(folder), tmp_path / 'w')
+
+
+def test_base_that_cannot_compress_is_refused(tmp_path):
+  base = write_model(tmp_path / 'base', summary_length=0)
+  with pytest.raises(ValueError, match='no summary tokens'):
+    experiment.train(small_config(base), tmp_path / 'w')
+
+
+def test_questions_that_exceed_the_window_are_refused(tmp_path):
+  base = write_model(tmp_path / 'base', window=24)
+  with pytest.raises(ValueError, match='window'):
+    experiment.train(small_config(base), tmp_path / 'w')
+
+
+def test_loss_of_nan_stops_the_run(folder, tmp_path):
+  broken = tmp_path / 'broken'
+  shutil.copytree(folder, broken)
+  config = LlamaConfig.from_file(broken / 'config.json')
+  params = huggingface.load_params(broken, config)
+  params['norm']['scale'] = np.full_like(params['norm']['scale'], np.nan)
+  huggingface.save_params(broken, params, config)
+  with pytest.raises(FloatingPointError, match='step 1'):
+    experiment.train(small_config(broken), tmp_path / 'w')
+
+
+def test_main_functions_end_in_a_sentence():
+  def main(argv):
+    raise ValueError('The thing is wrong; mend it.')
+
+  with pytest.raises(SystemExit, match='ValueError: The thing is wrong'):
+    experiment.sentences(main)([])
+
+
+def test_compressor_is_trained_saved_and_applied(tmp_path):
+  base = write_model(tmp_path / 'base', summary_length=0)
+  config = importlib.import_module('configs.compressor_smollm2').get_config()
+  config.model.name = str(base)
+  config.summary.length = 2
+  config.lora.rank = 2
+  config.batch.rows = 2
+  config.steps = 3
+  config.training.tensorboard = False
+  experiment.train(config, tmp_path / 'w')
+  demo = small_config(base)
+  demo.model.compressor = str(tmp_path / 'w/compressor')
+  demo.adapters = ('lloco',)
+  model = experiment.load_model(demo.model)
+  assert model.config.summary_length == 2
+  plain = experiment.load_model(small_config(base).model)
+  assert model.fingerprint != plain.fingerprint
+  assert not np.allclose(
+    model.params['layers']['self_attn']['q_proj']['kernel'],
+    plain.params['layers']['self_attn']['q_proj']['kernel'],
+  )
+  other = write_model(tmp_path / 'other', seed=1, summary_length=0)
+  demo.model.name = str(other)
+  with pytest.raises(ValueError, match='load that base'):
+    experiment.load_model(demo.model)
