@@ -11,11 +11,12 @@ from lloco_jax.compression.segments import (
   compress_ids,
   split_length,
 )
+from lloco_jax.data.batches import IGNORED
 from lloco_jax.finetuning.loss import cross_entropy
 from lloco_jax.generation.decoding import decode, prefill
 from lloco_jax.model import Model
 from lloco_jax.nn import autocompressor, llama
-from lloco_jax.nn.lora import Adapter
+from lloco_jax.nn.lora import Adapter, projection_shapes
 from lloco_jax.weights import peft
 
 
@@ -64,8 +65,11 @@ def compress(
   single = ids.ndim == 1
   if single:
     ids = ids[None]
-    earlier = None if earlier is None else earlier[None]
+    earlier = None if earlier is None else jnp.asarray(earlier)[None]
   lengths = split_length(ids.shape[1], segment_length, segment_lengths)
+  check_adapter(model, adapter)
+  if earlier is not None:
+    _check_earlier(model, earlier, ids.shape[0])
   summaries = compress_ids(
     model.params, model.config, ids, lengths, adapter, earlier
   )
@@ -89,6 +93,7 @@ def forward(
   with `adapter_ids` [B] (-1: the base alone).
   """
   ids, context, single = _rows(model, ids, context)
+  adapter_ids = check_adapter(model, adapter, adapter_ids, ids.shape[0])
   logits = _forward(
     model.params, model.config, ids, context, adapter, adapter_ids
   )
@@ -125,11 +130,19 @@ def loss(model: Model, ids, labels, context=None, adapter=None) -> jax.Array:
     adapter: what `jax.grad` differentiates.
   """
   ids, context, single = _rows(model, ids, context)
-  labels = jnp.asarray(labels, jnp.int32)
-  labels = labels[None] if single else labels
+  check_adapter(model, adapter)
+  labels = np.asarray(labels, np.int32)
+  labels = labels[None] if single and labels.ndim == 1 else labels
   if labels.shape != ids.shape:
     raise ValueError(
       f'labels are {labels.shape} and ids {ids.shape}; they must match.'
+    )
+  known = (labels >= 0) & (labels < model.config.vocab_size)
+  strange = labels[~known & (labels != IGNORED)]
+  if strange.size:
+    raise ValueError(
+      f"The label {strange[0]} is outside the model's vocabulary of "
+      f'{model.config.vocab_size}; {IGNORED} is what is not counted.'
     )
   return _loss(model.params, model.config, ids, labels, context, adapter)
 
@@ -163,21 +176,23 @@ def generate(
     stop_tokens: ids that end a row; the checkpoint's EOS by default.
 
   Raises:
-    ValueError: context, prompt and new tokens exceed the model's window.
+    ValueError: context, prompt and new tokens exceed the model's window, or
+      an argument is none that can be used.
   """
   ids, context, single = _rows(model, ids, context)
   config = model.config
   if max_new_tokens < 1:
     raise ValueError(f'max_new_tokens is {max_new_tokens}; it must be >= 1.')
-  needed = context.shape[1] + ids.shape[1] + max_new_tokens
-  check_window(config, needed)
+  if temperature < 0:
+    raise ValueError(f'temperature is {temperature}; it must be >= 0.')
+  if not 0 < top_p <= 1:
+    raise ValueError(f'top_p is {top_p}; it must be above 0 and at most 1.')
   batch, width = ids.shape
-  if lengths is None:
-    lengths = jnp.full((batch,), width)
-  if context_lengths is None:
-    context_lengths = jnp.full((batch,), context.shape[1])
-  lengths = jnp.asarray(lengths, jnp.int32)[:, None]
-  context_lengths = jnp.asarray(context_lengths, jnp.int32)
+  size = context.shape[1]
+  check_window(config, size + width + max_new_tokens)
+  adapter_ids = check_adapter(model, adapter, adapter_ids, batch)
+  lengths = _per_row('lengths', lengths, batch, 1, width)[:, None]
+  context_lengths = _per_row('context_lengths', context_lengths, batch, 0, size)
   first, cache = prefill(
     model.params,
     config,
@@ -219,6 +234,36 @@ def check_window(config, needed: int) -> None:
     )
 
 
+def check_adapter(model: Model, adapter, adapter_ids=None, rows: int = 1):
+  """`adapter_ids` as int32 [B], or None.
+
+  Raises:
+    ValueError: the adapter is of another base, or the ids do not fit it.
+  """
+  bank = None if adapter is None else adapter.bank_size
+  if adapter is not None:
+    shapes = projection_shapes(model.config)
+    layers = model.config.num_hidden_layers
+    for projections in adapter.weights['layers'].values():
+      for name, pair in projections.items():
+        a, b = pair['a'].shape, pair['b'].shape
+        if (a[0], a[-2], b[-1]) != (layers, *shapes[name]):
+          raise ValueError(
+            f'The adapter changes {name} in {a[0]} layers, from {a[-2]} to '
+            f'{b[-1]}; the model has {layers} layers, from {shapes[name][0]} '
+            f'to {shapes[name][1]}: it was made for another base.'
+          )
+  if adapter_ids is None:
+    if bank is not None:
+      raise ValueError('A bank of adapters needs adapter_ids, one a row.')
+    return None
+  if bank is None:
+    raise ValueError(
+      'adapter_ids choose from a bank; stack the adapters with stack_adapters.'
+    )
+  return _per_row('adapter_ids', adapter_ids, rows, -1, bank - 1)
+
+
 def check_ids(model: Model, ids) -> np.ndarray:
   """Token ids as int32; raises ValueError where they cannot be looked up."""
   ids = np.asarray(ids)
@@ -234,6 +279,32 @@ def check_ids(model: Model, ids) -> np.ndarray:
       f"model's vocabulary of {model.config.vocab_size}."
     )
   return ids.astype(np.int32)
+
+
+def _per_row(name: str, values, rows: int, least: int, most: int):
+  """int32 [B]; None stands for the most in every row."""
+  values = np.asarray(np.full(rows, most) if values is None else values)
+  if (
+    values.shape != (rows,)
+    or not np.issubdtype(values.dtype, np.integer)
+    or values.min() < least
+    or values.max() > most
+  ):
+    raise ValueError(
+      f'{name} are {values.tolist()}; for these rows they must be {rows} '
+      f'integers from {least} to {most}.'
+    )
+  return jnp.asarray(values, jnp.int32)
+
+
+def _check_earlier(model: Model, earlier, rows: int) -> None:
+  width, count = model.config.hidden_size, model.config.summary_length
+  shape = np.shape(earlier)
+  if len(shape) != 3 or shape[::2] != (rows, width) or shape[1] % count:
+    raise ValueError(
+      f'earlier is {list(shape)}; for {rows} rows of this model it must be '
+      f'[{rows}, n, {width}], with n a multiple of {count}.'
+    )
 
 
 def _rows(model, ids, context):
