@@ -220,7 +220,7 @@ def test_repeated_shapes_compile_nothing():
     ids, context, adapter=stacked, adapter_ids=jnp.asarray([0, 0, 0]),
     lengths=LENGTHS, context_lengths=CONTEXT_LENGTHS,
   )  # fmt: skip
-  programs = prefill._cache_size(), decoding._decode._cache_size()
+  programs = prefill._cache_size(), decoding.decode_in_place._cache_size()
   assert min(programs) > 0
   for seed in range(3):
     generate(
@@ -232,7 +232,10 @@ def test_repeated_shapes_compile_nothing():
       context_lengths=CONTEXT_LENGTHS[::-1],
       seed=seed,
     )
-  assert (prefill._cache_size(), decoding._decode._cache_size()) == programs
+  assert (
+    prefill._cache_size(),
+    decoding.decode_in_place._cache_size(),
+  ) == programs
   generate(tiny.ids(0, 2, 6), context[:2], lengths=LENGTHS[:2])
   assert prefill._cache_size() == programs[0] + 1
 
