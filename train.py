@@ -3,26 +3,11 @@
 python train.py --config=configs/demo.py --config.epochs=5
 """
 
-from absl import app, flags, logging
-from ml_collections import config_flags
+import pathlib
 
-from lloco_jax import experiment
+from lloco_jax import command_line, experiment
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', 'configs/demo.py', 'Experiment to run.', lock_config=True
-)
-_WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Folder of the run; by default runs/<name of the config>.'
-)
-
-
-def main(argv):
-  # Orbax tells its whole configuration otherwise.
-  logging.set_verbosity(logging.WARNING)
-  if len(argv) > 1:
-    raise app.UsageError(f'Unknown arguments: {" ".join(argv[1:])}')
-  experiment.train(_CONFIG.value, _WORKDIR.value)
-
+_DEMO = pathlib.Path(__file__).parent / 'configs/demo.py'
 
 if __name__ == '__main__':
-  app.run(experiment.sentences(main))
+  command_line.run(experiment.train, str(_DEMO))

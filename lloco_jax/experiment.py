@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib.metadata
-import os
 import pathlib
 import platform
 import sys
@@ -39,26 +38,6 @@ from lloco_jax.weights.compressor import (
   save_compressor,
   shipped_compressor,
 )
-
-# Errors that say in one sentence what is wrong with an input.
-_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
-
-
-def sentences(main):
-  """Wraps a main function: expected errors end it with their sentence.
-
-  A traceback is shown where LLOCO_TRACEBACK is set.
-  """
-
-  def wrapped(argv):
-    try:
-      main(argv)
-    except _EXPECTED as error:
-      if os.environ.get('LLOCO_TRACEBACK'):
-        raise
-      sys.exit(f'{type(error).__name__}: {error}')
-
-  return wrapped
 
 
 def train(config: ConfigDict, workdir=None) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from lloco_jax import experiment
+from lloco_jax import command_line, experiment
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import init_params
 from lloco_jax.weights import huggingface
@@ -187,12 +187,12 @@ def test_loss_of_nan_stops_the_run(folder, tmp_path):
     experiment.train(small_config(broken), tmp_path / 'w')
 
 
-def test_main_functions_end_in_a_sentence():
-  def main(argv):
+def test_expected_errors_end_in_a_sentence():
+  def action():
     raise ValueError('The thing is wrong; mend it.')
 
   with pytest.raises(SystemExit, match='ValueError: The thing is wrong'):
-    experiment.sentences(main)([])
+    command_line.say(action)
 
 
 def test_compressor_is_trained_saved_and_applied(tmp_path):

@@ -1,0 +1,65 @@
+"""Flags of train.py and eval.py, and errors said in one sentence."""
+
+from collections.abc import Callable
+import os
+import sys
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+# Errors that say in one sentence what is wrong with an input.
+_EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+
+
+def run(stage: Callable, default_config: str) -> None:
+  """Calls `stage(config, workdir)` with what the command line says.
+
+  Expected errors end the program with their sentence; LLOCO_TRACEBACK=1
+  shows where they come from.
+  """
+  try:
+    # With a default the flag reads the command line as it is defined.
+    config = config_flags.DEFINE_config_file(
+      'config', default_config, 'Experiment to run.', lock_config=True
+    )
+  except AttributeError as error:
+    sys.exit(_unknown_key(error))
+  except OSError as error:
+    sys.exit(f'The config cannot be read: {error}')
+  workdir = flags.DEFINE_string(
+    'workdir', None, 'Folder of the run; by default runs/<name of the config>.'
+  )
+
+  def main(argv):
+    # Orbax tells its whole configuration otherwise.
+    logging.set_verbosity(logging.WARNING)
+    if len(argv) > 1:
+      sys.exit(f'Unknown arguments: {" ".join(argv[1:])}; flags start with --.')
+    say(lambda: stage(config.value, workdir.value))
+
+  def parse(argv):
+    try:
+      return app.parse_flags_with_usage(argv)
+    except AttributeError as error:
+      sys.exit(_unknown_key(error))
+
+  app.run(main, flags_parser=parse)
+
+
+def say(action: Callable) -> None:
+  """Runs an action; expected errors end the program with their sentence."""
+  try:
+    action()
+  except _EXPECTED as error:
+    if os.environ.get('LLOCO_TRACEBACK'):
+      raise
+    sys.exit(f'{type(error).__name__}: {error}')
+
+
+def _unknown_key(error: AttributeError) -> str:
+  """ml_collections quotes its message twice, with its line break."""
+  said = str(error).strip('\'"').replace('\\n', '\n').replace('\\', '')
+  key, _, hint = said.partition('\n')
+  key = key.strip('\'"')
+  hint = f' {hint}' if hint else ''
+  return f"The config has no key '{key}'.{hint} Its keys are in configs/."

@@ -1,0 +1,97 @@
+"""train.py and eval.py as a user runs them, killed and started again."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from test_experiment import write_model
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def command(script, workdir, model, *flags):
+  return [
+    sys.executable,
+    str(ROOT / script),
+    f'--config={ROOT}/configs/demo.py',
+    f'--workdir={workdir}',
+    f'--config.model.name={model}',
+    '--config.model.compressor=',
+    '--config.data.train_documents=3',
+    '--config.data.validation_documents=2',
+    '--config.data.questions_per_document=2',
+    '--config.data.words=(90, 120)',
+    '--config.compression.segment_length=16',
+    '--config.compression.rows=1',
+    '--config.adapters=("lloco",)',
+    '--config.epochs=8',
+    '--config.training.checkpoint_every=2',
+    '--config.training.tensorboard=False',
+    '--config.evaluation.bootstrap_samples=20',
+    *flags,
+  ]
+
+
+def run(arguments):
+  return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
+
+
+def kill_when(arguments, happened, seconds=300):
+  """Starts a command and kills it as soon as `happened()` is true."""
+  process = subprocess.Popen(
+    arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
+  end = time.monotonic() + seconds
+  while not happened():
+    assert process.poll() is None, 'it ended before it could be killed'
+    assert time.monotonic() < end
+    time.sleep(0.01)
+  os.kill(process.pid, signal.SIGKILL)
+  process.wait()
+
+
+@pytest.mark.slow
+def test_run_killed_twice_ends_with_the_same_adapter(tmp_path):
+  model = write_model(tmp_path / 'model')
+  whole, killed = tmp_path / 'whole', tmp_path / 'killed'
+  assert run(command('train.py', whole, model)).returncode == 0
+  again = command('train.py', killed, model)
+  # First between two documents of the compression, then in the finetuning.
+  kill_when(again, lambda: any(killed.glob('store/**/*.safetensors')))
+  stored = len(list(killed.glob('store/**/*.safetensors')))
+  assert stored < 5
+  steps = killed / 'finetuning/lloco/checkpoints'
+  kill_when(again, lambda: any(p.name.isdigit() for p in steps.glob('*')))
+  adapter = 'adapters/lloco/adapter_model.safetensors'
+  assert not (killed / adapter).exists()
+  assert run(again).returncode == 0
+  assert (killed / adapter).read_bytes() == (whole / adapter).read_bytes()
+  stores = [
+    {p.name: p.read_bytes() for p in place.glob('store/**/*.safetensors')}
+    for place in (whole, killed)
+  ]
+  assert stores[0] == stores[1]
+  evaluated = run(command('eval.py', killed, model))
+  assert evaluated.returncode == 0, evaluated.stderr
+  assert 'LLoCO' in evaluated.stdout
+  assert (killed / 'evaluation/report.md').is_file()
+
+
+@pytest.mark.slow
+def test_mistakes_end_in_one_sentence(tmp_path):
+  model = write_model(tmp_path / 'model')
+  cases = {
+    '--config.epoch=3': 'epoch',
+    '--config.epochs=three': 'epochs',
+    '--config.adapters=("lloca",)': 'choose from',
+    '--config.model.name=no-such-folder': 'no-such-folder',
+  }
+  for flag, word in cases.items():
+    result = run(command('train.py', tmp_path / 'w', model, flag))
+    assert result.returncode != 0
+    assert word in result.stderr
+    assert 'Traceback' not in result.stderr, result.stderr
