@@ -11,13 +11,15 @@ import random
 import grain
 import numpy as np
 
-from lloco_jax.data.batches import pack
+from lloco_jax.data.batches import pack, packed_size
 from lloco_jax.data.prompts import PLAIN, encode_example
 from lloco_jax.data.reports import make_report
 
 # Words a token of a report, with some to spare so that segments are full.
 _WORDS_PER_TOKEN = 0.8
 _FEWEST_WORDS = 45
+# Reports that are made until the text of one answers a question.
+_TRIES = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +30,8 @@ class PassageConfig:
   `questions` of the questions that its text answers; `repeat_share` of the
   rows ask for one segment's text instead. The rate of facts is drawn from
   `facts_per_hundred_words`. `width` and `targets` are the sizes of the
-  packed questions, so that every batch has one shape.
+  packed questions, so that every batch has one shape; questions that they do
+  not hold are left out.
   """
 
   segment_length: int = 64
@@ -50,12 +53,16 @@ class Passage:
 
 
 def make_passage(tokenizer, config: PassageConfig, index: int) -> Passage:
-  """The passage of an index; the same for ever."""
+  """The passage of an index; the same for ever.
+
+  Raises:
+    ValueError: the segments are too short for a fact, or the packed rows for
+      a question.
+  """
   rng = random.Random(f'{config.seed}/{index}')
   total = config.segment_length * config.segments
   low, high = config.facts_per_hundred_words
-  examples = ()
-  while not examples:
+  for _ in range(_TRIES):
     report = make_report(
       rng.getrandbits(40),
       words=max(_FEWEST_WORDS, round(total * _WORDS_PER_TOKEN)),
@@ -63,6 +70,13 @@ def make_passage(tokenizer, config: PassageConfig, index: int) -> Passage:
     )
     ids = tokenizer.encode(report.document.text)[:total]
     examples = report.examples_within(0, len(tokenizer.decode(ids)))
+    if examples:
+      break
+  else:
+    raise ValueError(
+      f'No passage of {total} tokens holds a fact; raise segment_length or '
+      'segments.'
+    )
   segments = [
     ids[start : start + config.segment_length]
     for start in range(0, len(ids), config.segment_length)
@@ -70,11 +84,26 @@ def make_passage(tokenizer, config: PassageConfig, index: int) -> Passage:
   if rng.random() < config.repeat_share:
     part = rng.randrange(len(segments))
     prompt = tokenizer.encode(f'Repeat part {part + 1}:')
-    return Passage(segments, [(prompt, segments[part])])
+    return Passage(segments, _fitting([(prompt, segments[part])], config))
   chosen = rng.sample(examples, min(config.questions, len(examples)))
-  return Passage(
-    segments, [encode_example(tokenizer, PLAIN, item) for item in chosen]
-  )
+  asked = [encode_example(tokenizer, PLAIN, item) for item in chosen]
+  return Passage(segments, _fitting(asked, config))
+
+
+def _fitting(questions, config: PassageConfig):
+  """The questions, in their order, that one packed row has room for."""
+  kept = []
+  for question in questions:
+    tokens, targets = packed_size([*kept, question])
+    if tokens <= config.width and targets <= config.targets:
+      kept.append(question)
+  if not kept:
+    tokens, targets = packed_size(questions[:1])
+    raise ValueError(
+      f'A question takes {tokens} tokens and {targets} targets, more than '
+      f'width ({config.width}) and targets ({config.targets}); raise them.'
+    )
+  return kept
 
 
 def passage_batches(

@@ -1,0 +1,193 @@
+"""Made passages: what they ask stands in them, and shapes never change."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from lloco_jax.data.batches import IGNORED
+from lloco_jax.data.passages import (
+  PassageConfig,
+  make_passage,
+  passage_batches,
+)
+from lloco_jax.data.reports import SPLITS
+from lloco_jax.data.words import FIRST_NAMES, SECOND_NAMES
+from lloco_jax.nn.attention import UNSEEN
+
+CONFIG = PassageConfig(
+  segment_length=40, segments=3, width=72, targets=16, repeat_share=0.0
+)
+REPEATS = PassageConfig(
+  segment_length=40, segments=3, width=72, targets=40, repeat_share=1.0
+)
+
+
+class Pieces:
+  """A tokenizer whose tokens are pieces of five characters."""
+
+  eos_id = 0
+
+  def __init__(self):
+    self.pieces = ['']
+
+  def encode(self, text):
+    ids = []
+    for start in range(0, len(text), 5):
+      piece = text[start : start + 5]
+      if piece not in self.pieces:
+        self.pieces.append(piece)
+      ids.append(self.pieces.index(piece))
+    return ids
+
+  def decode(self, ids):
+    return ''.join(self.pieces[token] for token in ids)
+
+
+def text_of(tokenizer, passage):
+  return tokenizer.decode(sum(passage.segments, []))
+
+
+def test_an_index_is_one_passage_and_the_seed_another():
+  tokenizer = Pieces()
+  passages = [make_passage(tokenizer, CONFIG, index) for index in range(20)]
+  again = [make_passage(tokenizer, CONFIG, index) for index in range(20)]
+  assert passages == again
+  texts = {text_of(tokenizer, passage) for passage in passages}
+  other = PassageConfig(**{**vars(CONFIG), 'seed': 1})
+  texts |= {
+    text_of(tokenizer, make_passage(tokenizer, other, index))
+    for index in range(20)
+  }
+  assert len(texts) == 40
+
+
+def test_what_is_asked_stands_in_the_text():
+  """In one sentence the name and the answer; no question comes twice."""
+  tokenizer, counts = Pieces(), set()
+  for index in range(60):
+    passage = make_passage(tokenizer, CONFIG, index)
+    text = text_of(tokenizer, passage)
+    assert len(passage.segments) <= CONFIG.segments
+    full = [len(ids) for ids in passage.segments[:-1]]
+    assert full == [CONFIG.segment_length] * len(full)
+    asked = [tokenizer.decode(prompt) for prompt, _ in passage.questions]
+    assert len(set(asked)) == len(asked)
+    counts.add(len(asked))
+    for question, (_, answer) in zip(asked, passage.questions):
+      assert answer[-1] == tokenizer.eos_id
+      value = tokenizer.decode(answer).strip()
+      names = re.findall(r'(?=\b([A-Z]\w+ [A-Z]\w+)\b)', question)
+      assert any(
+        name in sentence and re.search(rf'\b{value}\b', sentence)
+        for sentence in re.split(r'\.\s', text)
+        for name in names
+      ), (question, value, text)
+  assert max(counts) == CONFIG.questions
+
+
+def test_questions_that_the_row_has_no_room_for_are_left_out():
+  tokenizer = Pieces()
+  narrow = PassageConfig(**{**vars(CONFIG), 'width': 40})
+  counts = {'wide': 0, 'narrow': 0}
+  for index in range(20):
+    every = make_passage(tokenizer, CONFIG, index)
+    fewer = make_passage(tokenizer, narrow, index)
+    assert fewer.segments == every.segments
+    assert all(question in every.questions for question in fewer.questions)
+    counts['wide'] += len(every.questions)
+    counts['narrow'] += len(fewer.questions)
+  assert 20 <= counts['narrow'] < counts['wide']
+
+
+def test_every_batch_has_one_shape():
+  tokenizer = Pieces()
+  batches = itertools.islice(iter(passage_batches(tokenizer, CONFIG, 2)), 40)
+  shapes = [
+    {name: (array.shape, array.dtype) for name, array in batch.items()}
+    for batch in batches
+  ]
+  assert shapes == shapes[:1] * 40
+  assert shapes[0]['segments'] == ((2, 3, 40), np.int32)
+  assert shapes[0]['lengths'] == ((2, 3), np.int32)
+  assert shapes[0]['tokens'] == ((2, CONFIG.width), np.int32)
+  assert shapes[0]['targets'] == ((2, CONFIG.targets), np.int32)
+
+
+def test_a_batch_holds_its_passages():
+  tokenizer = Pieces()
+  batches = iter(passage_batches(tokenizer, CONFIG, 2))
+  next(batches)
+  batch = next(batches)
+  for row, index in enumerate((2, 3)):
+    passage = make_passage(tokenizer, CONFIG, index)
+    lengths = batch['lengths'][row]
+    parts = [
+      ids[:length].tolist()
+      for ids, length in zip(batch['segments'][row], lengths)
+      if length
+    ]
+    assert parts == passage.segments
+    prompts = sum((p + a[:-1] for p, a in passage.questions), [])
+    read = batch['offsets'][row] != UNSEEN
+    assert batch['tokens'][row][read].tolist() == prompts
+    answers = sum((answer for _, answer in passage.questions), [])
+    counted = batch['targets'][row] != IGNORED
+    assert batch['targets'][row][counted].tolist() == answers
+
+
+def test_repeat_rows_ask_for_a_segment():
+  tokenizer, parts = Pieces(), set()
+  for index in range(30):
+    passage = make_passage(tokenizer, REPEATS, index)
+    ((prompt, answer),) = passage.questions
+    found = re.fullmatch(r'Repeat part (\d):', tokenizer.decode(prompt))
+    assert answer == passage.segments[int(found[1]) - 1]
+    parts.add(int(found[1]))
+  assert parts == {1, 2, 3}
+
+
+def test_the_share_of_repeat_rows():
+  tokenizer = Pieces()
+  config = PassageConfig(**{**vars(REPEATS), 'repeat_share': 0.3})
+  prompts = [
+    tokenizer.decode(make_passage(tokenizer, config, index).questions[0][0])
+    for index in range(100)
+  ]
+  assert 15 < sum(prompt.startswith('Repeat') for prompt in prompts) < 45
+
+
+def test_no_name_of_a_validation_report_occurs():
+  """Nor would one be missed: their own names are all found."""
+  tokenizer = Pieces()
+  parity = {split: number for number, split in enumerate(SPLITS)}
+  names = {split: set() for split in SPLITS}
+  for (i, first), (j, second) in itertools.product(
+    enumerate(FIRST_NAMES), enumerate(SECOND_NAMES)
+  ):
+    for split in SPLITS:
+      if (i + j) % 2 == parity[split]:
+        names[split].add(f'{first} {second}')
+  pairs = set()
+  for index in range(120):
+    text = text_of(tokenizer, make_passage(tokenizer, CONFIG, index))
+    pairs.update(re.findall(r'(?=\b(\w+ \w+)\b)', text))
+  assert len(pairs & names['train']) > 120
+  assert not pairs & names['validation']
+
+
+def test_passages_that_hold_no_fact_are_refused():
+  tiny = PassageConfig(segment_length=6, segments=1)
+  with pytest.raises(ValueError, match='6 tokens holds a fact; raise'):
+    make_passage(Pieces(), tiny, 0)
+  with pytest.raises(ValueError, match='6 tokens holds a fact; raise'):
+    next(iter(passage_batches(Pieces(), tiny, 1)))
+
+
+@pytest.mark.parametrize('field', ['width', 'targets'])
+def test_rows_too_narrow_for_one_question_are_refused(field):
+  for config in (CONFIG, REPEATS):
+    narrow = PassageConfig(**{**vars(config), field: 1})
+    with pytest.raises(ValueError, match=rf'{field} \(1\).*; raise them'):
+      make_passage(Pieces(), narrow, 0)
