@@ -13,7 +13,7 @@ from lloco_jax.compression.corpus import CompressionConfig, compress_documents
 from lloco_jax.compression.segments import check_compressor
 from lloco_jax.compression.store import Store
 from lloco_jax.data.contexts import Contexts
-from lloco_jax.data.examples import Dataset
+from lloco_jax.data.examples import Dataset, Example
 from lloco_jax.data.jsonl import read_jsonl
 from lloco_jax.data.passages import PassageConfig, passage_batches
 from lloco_jax.data.prompts import PLAIN
@@ -24,12 +24,14 @@ from lloco_jax.finetuning.compressor import compressor_task
 from lloco_jax.finetuning.loop import TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
 from lloco_jax.finetuning.questions import (
+  check_questions,
   check_rows,
   question_rows,
   question_task,
   row_batches,
 )
 from lloco_jax.model import Model
+from lloco_jax.nn.llama import REMAT_POLICIES
 from lloco_jax.nn.lora import LoraConfig, init_adapter
 from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load
@@ -55,6 +57,14 @@ def train(config: ConfigDict, workdir=None) -> None:
     raise ValueError(
       f"config.job is '{config.job}'; it must be one of {', '.join(jobs)}."
     )
+  if config.remat not in REMAT_POLICIES:
+    raise ValueError(
+      f"config.remat is '{config.remat}'; it must be one of "
+      f'{", ".join(REMAT_POLICIES)}.'
+    )
+  for name, value in config.batch.items():
+    if value < 1:
+      raise ValueError(f'config.batch.{name} is {value}; it must be >= 1.')
   workdir = _claim(config, workdir)
   jobs[config.job](config, workdir)
 
@@ -70,6 +80,11 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     raise ValueError(
       f"There is nothing to evaluate in a config of job '{config.job}'."
     )
+  if config.evaluation.metric not in runner.METRICS:
+    raise ValueError(
+      f"config.evaluation.metric is '{config.evaluation.metric}'; it must be "
+      f'one of {", ".join(runner.METRICS)}.'
+    )
   workdir = _claim(config, workdir)
   for name in config.adapters:
     if not (_adapter_folder(workdir, name) / peft.CONFIG).is_file():
@@ -77,7 +92,9 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
         f"The adapter '{name}' is missing in {workdir}; run train.py with the "
         'same config first.'
       )
-  model, dataset = load_model(config.model), load_dataset(config.data)
+  dataset = load_dataset(config.data)
+  examples = _examples(dataset, config.evaluation.split)
+  model = load_model(config.model)
   summaries = _summaries(config, workdir, model, dataset)
   adapters = {
     name: peft.load_adapter(_adapter_folder(workdir, name), model.config)
@@ -86,7 +103,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
   found = systems.standard_systems(adapters)
   answers = runner.evaluate(
     model,
-    dataset.splits[config.evaluation.split],
+    examples,
     dataset.documents,
     summaries,
     found,
@@ -186,6 +203,15 @@ def _summaries(config, workdir, model, dataset) -> dict:
   return {name: store.load(entry.key) for name, entry in stored.items()}
 
 
+def _examples(dataset: Dataset, split: str) -> tuple[Example, ...]:
+  if not dataset.splits.get(split):
+    raise ValueError(
+      f"The data has no examples of a split '{split}', only of "
+      f'{", ".join(name for name, some in dataset.splits.items() if some)}.'
+    )
+  return dataset.splits[split]
+
+
 def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
   unknown = set(config.adapters) - set(systems.FINETUNED_ON)
   if unknown or not config.adapters:
@@ -195,22 +221,24 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
     )
   lora = LoraConfig(**config.lora.to_dict())
   dataset = load_dataset(config.data)
+  examples = _examples(dataset, 'train')
   model = load_model(config.model)
   check_compressor(model.config)
   window = model.config.max_position_embeddings
   rows = question_rows(
-    dataset.splits['train'],
+    examples,
     model.tokenizer,
     PLAIN,
     config.batch.questions_per_row,
   )
+  check_questions(rows, window)
+  a_step = config.batch.rows * config.training.accumulation
+  steps = -(-config.epochs * len(rows) // max(a_step, 1))
+  training = TrainingConfig(steps=steps, **config.training.to_dict())
   summaries = _summaries(config, workdir, model, dataset)
   contexts = Contexts(
     dataset.documents.values(), model.tokenizer, summaries, window
   )
-  a_step = config.batch.rows * config.training.accumulation
-  steps = -(-config.epochs * len(rows) // a_step)
-  training = TrainingConfig(steps=steps, **config.training.to_dict())
   key = jax.random.key(config.training.seed)
   for name in config.adapters:
     folder = _adapter_folder(workdir, name)
@@ -231,7 +259,6 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
         rows,
         context_of,
         config.batch.rows,
-        config.epochs + config.training.accumulation,
         config.training.seed,
         window,
       ),

@@ -22,6 +22,9 @@ from lloco_jax.model import Model
 from lloco_jax.nn.llama import embed
 from lloco_jax.nn.lora import Adapter
 
+# As good as endless; grain cannot batch what has no end at all.
+_EPOCHS = 2**31
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -49,16 +52,28 @@ def question_rows(
   ]
 
 
+def check_questions(rows: Sequence[Row], window: int) -> None:
+  """Raises ValueError for no rows, and for a question beyond the window."""
+  if not rows:
+    raise ValueError('There are no training examples.')
+  for row in rows:
+    longest = _longest_question(row)
+    if longest > window:
+      raise ValueError(
+        f'A question about {", ".join(row.document_ids)} takes {longest} '
+        f'positions with its answer, more than the window of {window}; '
+        'shorten it or leave it out.'
+      )
+
+
 def check_rows(
   rows: Sequence[Row],
   context_of: Callable[[tuple[str, ...]], Context],
   window: int,
 ) -> None:
-  """Raises ValueError for no rows, and for a row longer than the window."""
-  if not rows:
-    raise ValueError('There are no training examples.')
+  """Raises ValueError for a context and question longer than the window."""
   for row in rows:
-    longest = max(len(prompt) + len(answer) for prompt, answer in row.questions)
+    longest = _longest_question(row)
     context = len(context_of(row.document_ids))
     if context + longest > window:
       raise ValueError(
@@ -68,15 +83,18 @@ def check_rows(
       )
 
 
+def _longest_question(row: Row) -> int:
+  return max(len(prompt) + len(answer) for prompt, answer in row.questions)
+
+
 def row_batches(
   rows: Sequence[Row],
   context_of: Callable[[tuple[str, ...]], Context],
   batch_rows: int,
-  epochs: int,
   seed: int,
   window: int,
 ) -> grain.IterDataset:
-  """A shuffled dataset of batches, of at least so many epochs.
+  """An endless dataset of batches, in another order each epoch.
 
   Packed rows are as wide as the widest of all; contexts are padded to
   `context_bucket`, so there are as many shapes as buckets.
@@ -85,7 +103,6 @@ def row_batches(
     rows: of the training split.
     context_of: makes or loads the context of documents.
     batch_rows: rows a microbatch.
-    epochs: times that every row comes; the order is another each time.
     seed: of the order.
     window: positions of the base.
 
@@ -117,7 +134,7 @@ def row_batches(
     grain.MapDataset.source(list(rows))
     .seed(seed)
     .shuffle()
-    .repeat(epochs + batch_rows)
+    .repeat(_EPOCHS)
     .batch(batch_rows, batch_fn=collate)
     .to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=2))
   )
