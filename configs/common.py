@@ -103,11 +103,17 @@ def compressor(name):
   config.summary.scale = 1.0
   # Segments that gradients pass through.
   config.summary.substep = 2
+  # Weight of the loss by which a vector names its tokens.
+  config.summary.naming = 0.0
+  # Folder of a compressor to go on from; '' begins with a fresh one.
+  config.start = ''
 
   config.data = ml_collections.ConfigDict()
   config.data.segment_length = 64
   config.data.segments = 2
   config.data.questions = 4
+  # Rows whose vectors stand together before the questions about them.
+  config.data.passages_per_context = 1
   config.data.repeat_share = 0.0
   config.data.facts_per_hundred_words = (4.0, 6.5)
   config.data.width = 64

@@ -15,11 +15,12 @@ def get_config():
 
   config.data.source = 'reports'
   config.data.seed = 0
-  config.data.train_documents = 16
+  config.data.train_documents = 14
   config.data.validation_documents = 8
   config.data.questions_per_document = 24
+  config.data.words = (1300, 3300)
 
-  config.compression.segment_length = 64
+  config.compression.segment_length = 32
   config.compression.rows = 8
 
   # One row is a document with all its training questions.

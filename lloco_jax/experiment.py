@@ -20,7 +20,7 @@ from lloco_jax.data.prompts import PLAIN
 from lloco_jax.data.reports import make_dataset
 from lloco_jax.evaluation import report, results, runner, systems
 from lloco_jax.finetuning.checkpoints import claim_workdir
-from lloco_jax.finetuning.compressor import compressor_task
+from lloco_jax.finetuning.compressor import Compressor, compressor_task
 from lloco_jax.finetuning.loop import TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
 from lloco_jax.finetuning.questions import (
@@ -37,6 +37,7 @@ from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load
 from lloco_jax.weights.compressor import (
   apply_compressor,
+  load_compressor,
   save_compressor,
   shipped_compressor,
 )
@@ -281,6 +282,10 @@ def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
       summary_scale=config.summary.scale,
     ),
   )
+  start = None
+  if config.start:
+    adapter, table = load_compressor(config.start, model)
+    start = Compressor(adapter, table)
   task = compressor_task(
     model,
     lora,
@@ -288,6 +293,8 @@ def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
     passage_batches(model.tokenizer, passages, config.batch.rows),
     config.remat,
     config.summary.substep,
+    config.summary.naming,
+    start,
   )
   trained = run_loop(task, training, workdir / 'training')
   tokens = config.steps * training.accumulation * config.batch.rows

@@ -27,7 +27,9 @@ class PassageConfig:
   """What a row of training holds.
 
   A row has `segments` segments of `segment_length` tokens and at most
-  `questions` of the questions that its text answers; `repeat_share` of the
+  `questions` of the questions that its text answers, 0 for the segments
+  alone; the questions about `passages_per_context` rows are asked behind the
+  vectors of all of them, one row's after the other; `repeat_share` of the
   rows ask for one segment's text instead. The rate of facts is drawn from
   `facts_per_hundred_words`. `width` and `targets` are the sizes of the
   packed questions, so that every batch has one shape; questions that they do
@@ -37,6 +39,7 @@ class PassageConfig:
   segment_length: int = 64
   segments: int = 2
   questions: int = 4
+  passages_per_context: int = 1
   repeat_share: float = 0.0
   facts_per_hundred_words: tuple[float, float] = (4.0, 6.5)
   width: int = 96
@@ -70,7 +73,8 @@ def make_passage(tokenizer, config: PassageConfig, index: int) -> Passage:
     )
     ids = tokenizer.encode(report.document.text)[:total]
     examples = report.examples_within(0, len(tokenizer.decode(ids)))
-    if examples:
+    # Full segments, so that vectors of several passages have no gap.
+    if examples and len(ids) == total:
       break
   else:
     raise ValueError(
@@ -81,6 +85,8 @@ def make_passage(tokenizer, config: PassageConfig, index: int) -> Passage:
     ids[start : start + config.segment_length]
     for start in range(0, len(ids), config.segment_length)
   ]
+  if not config.questions:
+    return Passage(segments, [])
   if rng.random() < config.repeat_share:
     part = rng.randrange(len(segments))
     prompt = tokenizer.encode(f'Repeat part {part + 1}:')
@@ -112,7 +118,7 @@ def passage_batches(
   """An endless dataset of batches for `finetuning.compressor`.
 
   Each holds `segments` [B, S, T], `lengths` [B, S] and packed rows (see
-  `data.batches.pack`).
+  `data.batches.pack`), one for every `passages_per_context` of the B.
   """
 
   def collate(passages: list[Passage]) -> dict[str, np.ndarray]:
@@ -123,10 +129,20 @@ def passage_batches(
       for column, ids in enumerate(passage.segments):
         segments[row, column, : len(ids)] = ids
         lengths[row, column] = len(ids)
+    if not config.questions:
+      return {'segments': segments, 'lengths': lengths}
+    together = config.passages_per_context
     packed = pack(
-      [passage.questions for passage in passages],
-      config.width,
-      config.targets,
+      [
+        [
+          question
+          for passage in passages[start : start + together]
+          for question in passage.questions
+        ]
+        for start in range(0, len(passages), together)
+      ],
+      together * config.width,
+      together * config.targets,
     )
     return {'segments': segments, 'lengths': lengths, **packed}
 

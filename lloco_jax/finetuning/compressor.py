@@ -8,6 +8,7 @@ vectors are handed on as constants and run again.
 from flax import struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lloco_jax.data.batches import IGNORED
 from lloco_jax.finetuning.loop import Task
@@ -18,6 +19,7 @@ from lloco_jax.nn.autocompressor import (
   init_state,
 )
 from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.llama import logits
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
 
 
@@ -157,6 +159,38 @@ def next_token_losses(
   return jnp.stack(sums), jnp.stack(counts)
 
 
+def naming_loss(
+  params: dict, config: LlamaConfig, summaries, segments, lengths
+):
+  """How badly each vector names the tokens of its share of the segment.
+
+  The k-th of K vectors stands for the k-th of K equal runs of the T tokens
+  and should predict each of them through the head, as the final hidden state
+  that it is. It teaches a compressor where to look within few tokens of
+  training; answers alone take far more (docs/LOG.md).
+
+  Args:
+    params: base parameters.
+    config: its config.
+    summaries: [B, S K, D], from `compress_rows`.
+    segments, lengths: [B, S, T] and [B, S]; K must divide T.
+
+  Returns:
+    The summed loss in nats, and the number of tokens.
+  """
+  k = config.summary_length
+  batch, count, width = segments.shape
+  there = jnp.arange(width) < lengths[..., None]
+  targets = jnp.where(there, segments, IGNORED)
+  targets = targets.reshape(batch * count * k, width // k)
+  states = summaries.reshape(-1, summaries.shape[-1]) / config.summary_scale
+  wide = jnp.promote_types(states.dtype, jnp.float32)
+  scores = jax.nn.log_softmax(logits(params, config, states).astype(wide))
+  counted = targets != IGNORED
+  named = jnp.take_along_axis(scores, jnp.where(counted, targets, 0), axis=1)
+  return -jnp.sum(named * counted), jnp.sum(counted).astype(wide)
+
+
 def compressor_loss(
   compressor: Compressor,
   params: dict,
@@ -165,6 +199,7 @@ def compressor_loss(
   dropout_key=None,
   remat: str = 'none',
   substep: int = 2,
+  naming: float = 0.0,
 ):
   """Loss of the packed rows' answers, read from the vectors alone.
 
@@ -172,11 +207,15 @@ def compressor_loss(
     compressor: what is trained.
     params: the frozen base.
     config: its config, with `summary_length`.
-    batch: `segments` [B, S, T] and `lengths` [B, S], and packed rows.
+    batch: `segments` [B, S, T] and `lengths` [B, S], and packed rows, or
+      none of them to train by naming alone. Where there are fewer packed
+      rows than B, each is behind the vectors of as many rows.
     dropout_key, remat, substep: see `compress_rows`.
+    naming: weight of the mean `naming_loss` beside the mean of the answers.
 
   Returns:
-    The summed loss in nats, and the number of tokens.
+    The summed loss in nats, and the number of tokens: of the answers, or of
+    the segments where there are no packed rows.
   """
   params = with_summary_tokens(params, compressor)
   keys = (None, None)
@@ -192,8 +231,19 @@ def compressor_loss(
     remat,
     substep,
   )
-  used = jnp.sum(batch['lengths'] > 0, axis=1) * config.summary_length
-  return packed_loss(
+  named = (0.0, 1.0)
+  if naming:
+    named = naming_loss(
+      params, config, summaries, batch['segments'], batch['lengths']
+    )
+  if 'tokens' not in batch:
+    return named
+  # Where there are fewer packed rows, each reads several rows' vectors.
+  contexts = batch['tokens'].shape[0]
+  summaries = summaries.reshape(contexts, -1, config.hidden_size)
+  used = jnp.sum((batch['lengths'] > 0).reshape(contexts, -1), axis=1)
+  used = used * config.summary_length
+  total, weight = packed_loss(
     params,
     config,
     batch,
@@ -203,6 +253,7 @@ def compressor_loss(
     keys[1],
     remat,
   )
+  return total + naming * weight * named[0] / named[1], weight
 
 
 def compressor_task(
@@ -212,8 +263,13 @@ def compressor_task(
   batches,
   remat: str = 'projections',
   substep: int = 2,
+  naming: float = 0.0,
+  start: Compressor | None = None,
 ) -> Task:
-  """The task of training a compressor on batches of `data.passages`."""
+  """The task of training a compressor on batches of `data.passages`.
+
+  It goes on from `start`, or begins with a fresh one.
+  """
   config = model.config
 
   def loss(compressor, params, batch, key):
@@ -225,12 +281,14 @@ def compressor_task(
       key if compressor.adapter.dropout else None,
       remat,
       substep,
+      naming,
     )
 
-  start = init_compressor(model.params, config, lora, key)
+  if start is None:
+    start = init_compressor(model.params, config, lora, key)
   return Task(start, model.params, loss, batches, positions=positions)
 
 
 def positions(batch: dict) -> int:
   """Positions that a batch runs, summary tokens and vectors left out."""
-  return batch['segments'].size + batch['tokens'].size
+  return batch['segments'].size + batch.get('tokens', np.empty(0)).size

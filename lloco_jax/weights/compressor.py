@@ -10,6 +10,7 @@ import hashlib
 import json
 import pathlib
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -100,8 +101,8 @@ def read_fields(folder) -> dict:
   return fields
 
 
-def apply_compressor(model: Model, folder) -> Model:
-  """The base as a compressor: adapter merged, summary tokens added.
+def load_compressor(folder, model: Model) -> tuple[Adapter, jax.Array]:
+  """The adapter and the summary embeddings [K, D] of a folder.
 
   Raises:
     FileNotFoundError: the folder or one of its files is missing.
@@ -114,22 +115,42 @@ def apply_compressor(model: Model, folder) -> Model:
       f"The compressor in {folder} was trained on '{fields['base']}' with "
       f'other weights than those of {model.name}; load that base.'
     )
+  tensors = open_tensors(folder / SUMMARY_TOKENS)
+  if set(tensors) != {_TENSOR}:
+    raise ValueError(
+      f'{folder / SUMMARY_TOKENS} does not hold {_TENSOR} alone; copy the '
+      'folder again.'
+    )
+  table = tensors[_TENSOR].read()
+  wanted = (fields['summary_length'], model.config.hidden_size)
+  if table.shape != wanted:
+    raise ValueError(
+      f'{folder / SUMMARY_TOKENS} holds {list(table.shape)}, not the '
+      f'{list(wanted)} that {FIELDS} and the base say; copy the folder again.'
+    )
+  adapter = peft.load_adapter(folder, model.config)
+  return adapter, jnp.asarray(table)
+
+
+def apply_compressor(model: Model, folder) -> Model:
+  """The base as a compressor: adapter merged, summary tokens added.
+
+  Raises:
+    FileNotFoundError: the folder or one of its files is missing.
+    ValueError: the compressor is of another base, or damaged.
+  """
+  folder = pathlib.Path(folder)
+  adapter, table = load_compressor(folder, model)
+  fields = read_fields(folder)
   config = dataclasses.replace(
     model.config,
     summary_length=fields['summary_length'],
     accumulate_summary=fields.get('accumulate_summary', True),
     summary_scale=fields.get('summary_scale', 1.0),
   )
-  table = open_tensors(folder / SUMMARY_TOKENS)[_TENSOR].read()
-  wanted = (config.summary_length, config.hidden_size)
-  if table.shape != wanted:
-    raise ValueError(
-      f'{folder / SUMMARY_TOKENS} holds {list(table.shape)}, not the '
-      f'{list(wanted)} that {FIELDS} and the base say; copy the folder again.'
-    )
-  params = merge_adapter(model.params, peft.load_adapter(folder, model.config))
+  params = merge_adapter(model.params, adapter)
   dtype = params['norm']['scale'].dtype
-  params['embed_summary'] = {'embedding': jnp.asarray(table, dtype)}
+  params['embed_summary'] = {'embedding': table.astype(dtype)}
   return Model(
     config=config,
     params=params,
