@@ -229,9 +229,9 @@ def test_dropout_is_the_adapters():
 def test_an_epoch_compiles_as_many_programs_as_buckets(tmp_path, monkeypatch):
   """Of documents of random lengths, and one update."""
   made = record_steps(monkeypatch)
-  lengths = np.random.default_rng(0).integers(1, 125, 12).tolist()
+  lengths = np.random.default_rng(0).integers(1, 96, 12).tolist()
   buckets = {context_bucket(length, WINDOW) for length in lengths}
-  assert len(buckets) == 3
+  assert len(buckets) == 2 and len(set(lengths)) > 6
   model, lora = tiny_model(), LoraConfig(rank=2, dropout=0.1)
   task = question_task(
     model,
