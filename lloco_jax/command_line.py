@@ -22,26 +22,38 @@ def run(stage: Callable, default_config: str) -> None:
     config = config_flags.DEFINE_config_file(
       'config', default_config, 'Experiment to run.', lock_config=True
     )
-  except AttributeError as error:
+  except (AttributeError, KeyError, TypeError) as error:
     sys.exit(_unknown_key(error))
-  except OSError as error:
-    sys.exit(f'The config cannot be read: {error}')
   workdir = flags.DEFINE_string(
     'workdir', None, 'Folder of the run; by default runs/<name of the config>.'
   )
+  # Or --help would tell the flags of the script alone, which has none.
+  for flag in (config, workdir):
+    flags.FLAGS.register_key_flag_for_module(
+      sys.argv[0], flags.FLAGS[flag.name]
+    )
 
   def main(argv):
     # Orbax tells its whole configuration otherwise.
     logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
       sys.exit(f'Unknown arguments: {" ".join(argv[1:])}; flags start with --.')
+    try:
+      # A file that is missing is told as the config is first touched.
+      config.value.keys()
+    except OSError as error:
+      sys.exit(_unread_file(error))
     say(lambda: stage(config.value, workdir.value))
 
   def parse(argv):
     try:
-      return app.parse_flags_with_usage(argv)
-    except AttributeError as error:
+      return flags.FLAGS(argv)
+    except (AttributeError, KeyError, TypeError) as error:
       sys.exit(_unknown_key(error))
+    except OSError as error:
+      sys.exit(_unread_file(error))
+    except flags.Error as error:
+      sys.exit(f'{str(error).rstrip(".")}; --help tells the flags.')
 
   app.run(main, flags_parser=parse)
 
@@ -56,10 +68,20 @@ def say(action: Callable) -> None:
     sys.exit(f'{type(error).__name__}: {error}')
 
 
-def _unknown_key(error: AttributeError) -> str:
+def _unknown_key(error: Exception) -> str:
   """ml_collections quotes its message twice, with its line break."""
+  if os.environ.get('LLOCO_TRACEBACK'):
+    raise error
+  if isinstance(error, TypeError):
+    return f'A --config flag names no key ({error}). The keys are in configs/.'
   said = str(error).strip('\'"').replace('\\n', '\n').replace('\\', '')
-  key, _, hint = said.partition('\n')
+  key, _, hint = said.rpartition('lookup: ')[2].partition('\n')
   key = key.strip('\'"')
   hint = f' {hint}' if hint else ''
   return f"The config has no key '{key}'.{hint} Its keys are in configs/."
+
+
+def _unread_file(error: OSError) -> str:
+  """ml_collections tells all that it tried; the system's reason is enough."""
+  reason = str(error)[str(error).rfind('[Errno') :].strip()
+  return f'The config cannot be read: {reason}; see those in configs/.'
