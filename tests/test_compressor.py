@@ -1,6 +1,7 @@
 """Training of the compressor: values, and where gradients go."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from lloco_jax.finetuning.compressor import (
   compress_rows,
   compressor_loss,
   init_compressor,
+  naming_loss,
   next_token_losses,
   with_summary_tokens,
 )
@@ -44,7 +46,7 @@ def test_vectors_are_those_of_compress(config, substep):
   assert hidden.shape == (2, 3, 6, config.hidden_size)
   count = 3 if config.accumulate_summary else 1
   assert summaries.shape == (2, count * K, config.hidden_size)
-  for row in range(2 if config.accumulate_summary else 1):
+  for row in range(2):
     lengths = [n for n in LENGTHS[row].tolist() if n]
     parts = [tokens[row, i, :n] for i, n in enumerate(lengths)]
     expected = lloco.compress(
@@ -117,49 +119,131 @@ def test_a_fresh_compressor_starts_from_the_eos_token():
     init_compressor(model.params, endless, lora, jax.random.key(0))
 
 
-def test_loss_is_that_of_the_answers_behind_the_vectors():
-  """And the gradient reaches the adapter and the summary tokens; a row
-  with fewer segments reads the vectors of those alone."""
-  model = tiny.model()
-  tokens = segments()
-  asked = [
-    [(list(tiny.ids(2, 4)), list(tiny.ids(3, 3)))],
-    [(list(tiny.ids(4, 3)), list(tiny.ids(5, 2)))],
-  ]
+def asked():
+  """Questions behind each of two contexts."""
+  first, second = (tiny.ids(2, 4), tiny.ids(3, 3)), (tiny.ids(4, 3), [5, 6])
+  return [[tuple(map(list, question))] for question in (first, second)]
+
+
+def answer_loss(model, parts, question, adapter):
+  """Of one question behind the summaries of some rows, step by step."""
+  summaries = []
+  for row in parts:
+    lengths = [n for n in LENGTHS[row].tolist() if n]
+    ids = [segments()[row, i, :n] for i, n in enumerate(lengths)]
+    summaries.append(
+      lloco.compress(
+        model, np.concatenate(ids), segment_lengths=lengths, adapter=adapter
+      )
+    )
+  prompt, answer = question
+  mean = lloco.loss(
+    model,
+    np.array(prompt + answer),
+    np.array([IGNORED] * len(prompt) + answer),
+    jnp.concatenate(summaries),
+    adapter,
+  )
+  return mean * len(answer)
+
+
+@pytest.mark.parametrize('config', [CONFIG, LAST_ONLY])
+def test_loss_is_that_of_the_answers_behind_the_vectors(config):
+  """A row with fewer segments reads the vectors of those alone."""
+  model = tiny.model(config)
   batch = {
-    'segments': tokens,
+    'segments': segments(),
     'lengths': LENGTHS,
-    **pack(asked, width_multiple=8, targets_multiple=4),
+    **pack(asked(), width_multiple=8, targets_multiple=4),
   }
   compressor = Compressor(tiny.adapter(1), tiny.normal(6, K, 16))
-
-  (total, count), gradient = jax.jit(
-    jax.value_and_grad(
-      lambda tree: compressor_loss(tree, model.params, CONFIG, batch),
-      has_aux=True,
-    )
+  total, count = jax.jit(
+    lambda tree: compressor_loss(tree, model.params, config, batch)
   )(compressor)
   params = with_summary_tokens(model.params, compressor)
   own = dataclasses.replace(model, params=params)
-  expected = 0.0
-  for row, [(prompt, answer)] in enumerate(asked):
-    lengths = [n for n in LENGTHS[row].tolist() if n]
-    parts = [tokens[row, i, :n] for i, n in enumerate(lengths)]
-    summaries = lloco.compress(
-      own,
-      np.concatenate(parts),
-      segment_lengths=lengths,
-      adapter=compressor.adapter,
-    )
-    mean = lloco.loss(
-      own,
-      np.array(prompt + answer),
-      np.array([IGNORED] * len(prompt) + answer),
-      summaries,
-      compressor.adapter,
-    )
-    expected += mean * len(answer)
+  expected = sum(
+    answer_loss(own, [row], question, compressor.adapter)
+    for row, [question] in enumerate(asked())
+  )
   assert count == 5
   assert relative_error(total, expected) < 1e-4
+
+
+def test_gradients_reach_the_adapter_and_the_summary_tokens():
+  """Through the vectors: the gradient of the summary tokens shows it."""
+  params = tiny.model().params
+  batch = {
+    'segments': segments()[:, :1],
+    'lengths': LENGTHS[:, :1],
+    **pack(asked(), width_multiple=8, targets_multiple=4),
+  }
+  gradient = jax.jit(
+    jax.grad(lambda tree: compressor_loss(tree, params, CONFIG, batch)[0])
+  )(Compressor(tiny.adapter(1), tiny.normal(6, K, 16)))
   for leaf in jax.tree.leaves(gradient):
     assert np.isfinite(leaf).all() and np.abs(leaf).max() > 0
+
+
+@pytest.mark.parametrize('config', [CONFIG, LAST_ONLY])
+def test_one_question_behind_the_vectors_of_two_rows(config):
+  """Of which the first has fewer segments, so that a gap would show."""
+  model = tiny.model(config)
+  turned = [1, 0]
+  batch = {
+    'segments': segments()[turned],
+    'lengths': LENGTHS[turned],
+    **pack(asked()[:1], width_multiple=8, targets_multiple=4),
+  }
+  compressor = Compressor(
+    tiny.adapter(1), model.params['embed_summary']['embedding']
+  )
+  total, _ = jax.jit(
+    lambda tree: compressor_loss(tree, model.params, config, batch)
+  )(compressor)
+  [question] = asked()[0]
+  expected = answer_loss(model, turned, question, compressor.adapter)
+  assert relative_error(total, expected) < 1e-4
+
+
+def test_naming_is_predicting_each_vectors_share_of_its_segment():
+  """Six tokens and three vectors: two tokens each, by loops; the scale of
+  the vectors is taken off, and padding is not named."""
+  config = dataclasses.replace(CONFIG, summary_scale=0.5)
+  params, tokens = tiny.model().params, segments()
+  summaries = tiny.normal(1, 2, 3 * K, CONFIG.hidden_size)
+  log = jax.nn.log_softmax(2 * summaries @ params['lm_head']['kernel'])
+  expected = [
+    -log[row, index * K + t // 2, tokens[row, index, t]]
+    for row, index, t in np.ndindex(2, 3, 6)
+    if t < LENGTHS[row, index]
+  ]
+  total, count = naming_loss(params, config, summaries, tokens, LENGTHS)
+  assert count == len(expected) == LENGTHS.sum()
+  np.testing.assert_allclose(total, sum(expected), rtol=1e-4)
+  with pytest.raises(ValueError, match='multiple of their 3 vectors; .* 5 '):
+    naming_loss(params, config, summaries, tokens[..., :5], LENGTHS)
+  with pytest.raises(ValueError, match='accumulate'):
+    naming_loss(params, LAST_ONLY, summaries, tokens, LENGTHS)
+
+
+def test_naming_beside_answers_and_alone():
+  """The means are weighed; without questions it is naming alone."""
+  model = tiny.model()
+  rest = {'segments': segments(), 'lengths': LENGTHS}
+  batch = {**rest, **pack(asked(), width_multiple=8, targets_multiple=4)}
+  compressor = Compressor(tiny.adapter(1), tiny.normal(6, K, 16))
+
+  @functools.partial(jax.jit, static_argnames='naming')
+  def loss(batch, naming):
+    return compressor_loss(
+      compressor, model.params, CONFIG, batch, naming=naming
+    )
+
+  answers, count = loss(batch, naming=0.0)
+  named, tokens = loss(rest, naming=0.5)
+  assert count == 5 and tokens == LENGTHS.sum()
+  both, weight = loss(batch, naming=0.5)
+  assert weight == count
+  expected = answers / count + 0.5 * named / tokens
+  np.testing.assert_allclose(both / weight, expected, rtol=1e-5)

@@ -75,7 +75,8 @@ def compress_rows(
 
   Returns:
     Hidden states [B, S, T, D] of the segments' tokens, and the summary
-    vectors [B, S K, D] ([B, K, D] when they do not accumulate).
+    vectors [B, S K, D]; [B, K, D], of each row's last segment, when they do
+    not accumulate.
   """
   batch, count, _ = segments.shape
   k = config.summary_length
@@ -107,6 +108,11 @@ def compress_rows(
       key,
       remat,
     )
+    if index and not config.accumulate_summary:
+      there = lengths[:, index, None, None] > 0
+      state = state.replace(
+        vectors=jnp.where(there, state.vectors, summaries[-1])
+      )
     hiddens.append(hidden)
     summaries.append(state.vectors)
   if not config.accumulate_summary:
@@ -177,9 +183,17 @@ def naming_loss(
 
   Returns:
     The summed loss in nats, and the number of tokens.
+
+  Raises:
+    ValueError: K does not divide T, or the vectors do not accumulate.
   """
   k = config.summary_length
   batch, count, width = segments.shape
+  if not config.accumulate_summary or width % k:
+    raise ValueError(
+      'Naming needs summary vectors that accumulate, and segments whose length '
+      f'is a multiple of their {k} vectors; these are {width} tokens long.'
+    )
   there = jnp.arange(width) < lengths[..., None]
   targets = jnp.where(there, segments, IGNORED)
   targets = targets.reshape(batch * count * k, width // k)
@@ -238,11 +252,11 @@ def compressor_loss(
     )
   if 'tokens' not in batch:
     return named
-  # Where there are fewer packed rows, each reads several rows' vectors.
+  written = batch['lengths'] > 0
+  if not config.accumulate_summary:
+    written = jnp.any(written, axis=1, keepdims=True)
   contexts = batch['tokens'].shape[0]
-  summaries = summaries.reshape(contexts, -1, config.hidden_size)
-  used = jnp.sum((batch['lengths'] > 0).reshape(contexts, -1), axis=1)
-  used = used * config.summary_length
+  summaries, used = _contexts(summaries, written, contexts)
   total, weight = packed_loss(
     params,
     config,
@@ -254,6 +268,21 @@ def compressor_loss(
     remat,
   )
   return total + naming * weight * named[0] / named[1], weight
+
+
+def _contexts(summaries, written, count: int):
+  """Vectors [B, S K, D], S `written` [B, S] -> [count, C, D] and lengths.
+
+  Where there are fewer contexts than rows, each holds the vectors of several
+  rows; those of segments that are there come first.
+  """
+  segments = written.reshape(count, -1)
+  parts = summaries.reshape(*segments.shape, -1)
+  order = jnp.argsort(~segments, axis=1, stable=True)
+  parts = jnp.take_along_axis(parts, order[..., None], axis=1)
+  vectors = parts.reshape(count, -1, summaries.shape[-1])
+  each = vectors.shape[1] // segments.shape[1]
+  return vectors, jnp.sum(segments, axis=1) * each
 
 
 def compressor_task(
