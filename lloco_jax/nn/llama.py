@@ -85,6 +85,8 @@ def rotate(x, cos, sin):
 
 
 class RMSNorm(nn.Module):
+  """Division by the root mean square, taken in float32; a learnt scale."""
+
   epsilon: float
 
   @nn.compact
@@ -97,6 +99,8 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
+  """Grouped-query attention over the cache and what is new."""
+
   config: LlamaConfig
   dropout: float
 
@@ -150,6 +154,8 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
+  """SwiGLU: down(silu(gate(x)) up(x))."""
+
   config: LlamaConfig
   dropout: float
 
@@ -167,6 +173,8 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
+  """One layer: attention and MLP, each normed first and added."""
+
   config: LlamaConfig
   dropout: float
 
@@ -183,6 +191,8 @@ class Block(nn.Module):
 
 
 class Embedding(nn.Module):
+  """A table of vectors, looked up by whoever holds it."""
+
   rows: int
   features: int
 
