@@ -8,8 +8,11 @@ import sys
 import time
 
 import pytest
-from test_experiment import write_model
+from test_experiment import changed, small_config, write_model
 
+from lloco_jax import experiment
+
+DOCUMENTS = 20
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -21,14 +24,14 @@ def command(script, workdir, model, *flags):
     f'--workdir={workdir}',
     f'--config.model.name={model}',
     '--config.model.compressor=',
-    '--config.data.train_documents=3',
-    '--config.data.validation_documents=2',
+    '--config.data.train_documents=12',
+    '--config.data.validation_documents=8',
     '--config.data.questions_per_document=2',
     '--config.data.words=(90, 120)',
     '--config.compression.segment_length=16',
     '--config.compression.rows=1',
     '--config.adapters=("lloco",)',
-    '--config.epochs=8',
+    '--config.epochs=4',
     '--config.training.checkpoint_every=2',
     '--config.training.tensorboard=False',
     '--config.evaluation.bootstrap_samples=20',
@@ -54,27 +57,69 @@ def kill_when(arguments, happened, seconds=300):
   process.wait()
 
 
+@pytest.mark.parametrize(
+  'stage, fields, sentence',
+  [
+    (experiment.train, {'remat': 'some'}, "config.remat is 'some'; .* none"),
+    (experiment.train, {'batch__rows': 0}, 'config.batch.rows is 0'),
+    (experiment.train, {'epochs': 0}, 'steps is 0'),
+    (
+      experiment.evaluate,
+      {'evaluation__metric': 'bleu'},
+      "metric is 'bleu'; .* exact_match",
+    ),
+    (
+      experiment.evaluate,
+      {'adapters': (), 'evaluation__split': 'dev'},
+      "split 'dev', only of train, validation",
+    ),
+  ],
+)
+def test_bad_settings_are_refused_before_compression(
+  tmp_path, stage, fields, sentence
+):
+  config = small_config(write_model(tmp_path / 'model'))
+  with pytest.raises(ValueError, match=sentence):
+    stage(changed(config, **fields), tmp_path / 'w')
+  assert not (tmp_path / 'w/store').exists()
+
+
+def test_a_question_beyond_the_window_is_refused_before_compression(tmp_path):
+  config = small_config(write_model(tmp_path / 'model', window=24))
+  with pytest.raises(ValueError, match='A question about .* window of 24'):
+    experiment.train(config, tmp_path / 'w')
+  assert not (tmp_path / 'w/store').exists()
+
+
 @pytest.mark.slow
 def test_run_killed_twice_ends_with_the_same_adapter(tmp_path):
   model = write_model(tmp_path / 'model')
   whole, killed = tmp_path / 'whole', tmp_path / 'killed'
-  assert run(command('train.py', whole, model)).returncode == 0
+  started = run(command('train.py', whole, model))
+  assert started.returncode == 0, started.stderr
+  assert 'Going on' not in started.stdout
   again = command('train.py', killed, model)
   # First between two documents of the compression, then in the finetuning.
   kill_when(again, lambda: any(killed.glob('store/**/*.safetensors')))
-  stored = len(list(killed.glob('store/**/*.safetensors')))
-  assert stored < 5
+  stored = {
+    path: path.stat().st_mtime_ns
+    for path in killed.glob('store/**/*.safetensors')
+  }
+  assert 0 < len(stored) < DOCUMENTS
   steps = killed / 'finetuning/lloco/checkpoints'
   kill_when(again, lambda: any(p.name.isdigit() for p in steps.glob('*')))
   adapter = 'adapters/lloco/adapter_model.safetensors'
   assert not (killed / adapter).exists()
-  assert run(again).returncode == 0
+  ended = run(again)
+  assert ended.returncode == 0, ended.stderr
+  assert 'Going on from step' in ended.stdout
+  assert stored == {path: path.stat().st_mtime_ns for path in stored}
   assert (killed / adapter).read_bytes() == (whole / adapter).read_bytes()
   stores = [
     {p.name: p.read_bytes() for p in place.glob('store/**/*.safetensors')}
     for place in (whole, killed)
   ]
-  assert stores[0] == stores[1]
+  assert len(stores[0]) == DOCUMENTS and stores[0] == stores[1]
   evaluated = run(command('eval.py', killed, model))
   assert evaluated.returncode == 0, evaluated.stderr
   assert 'LLoCO' in evaluated.stdout
