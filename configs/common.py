@@ -105,6 +105,8 @@ def compressor(name):
   config.summary.substep = 2
   # Weight of the loss by which a vector names its tokens.
   config.summary.naming = 0.0
+  # Power of a token's information that it counts with; 0 weighs all alike.
+  config.summary.rarity = 4.0
   # Folder of a compressor to go on from; '' begins with a fresh one.
   config.start = ''
 

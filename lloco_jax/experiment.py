@@ -15,7 +15,11 @@ from lloco_jax.compression.store import Store
 from lloco_jax.data.contexts import Contexts
 from lloco_jax.data.examples import Dataset, Example
 from lloco_jax.data.jsonl import read_jsonl
-from lloco_jax.data.passages import PassageConfig, passage_batches
+from lloco_jax.data.passages import (
+  PassageConfig,
+  passage_batches,
+  token_rarity,
+)
 from lloco_jax.data.prompts import PLAIN
 from lloco_jax.data.reports import make_dataset
 from lloco_jax.evaluation import report, results, runner, systems
@@ -294,6 +298,7 @@ def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
     config.remat,
     config.summary.substep,
     config.summary.naming,
+    token_rarity(model.tokenizer, passages, config.summary.rarity),
     start,
   )
   trained = run_loop(task, training, workdir / 'training')

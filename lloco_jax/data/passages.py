@@ -151,3 +151,18 @@ def passage_batches(
     .map(lambda index: make_passage(tokenizer, config, int(index)))
     .batch(batch_size, batch_fn=collate)
   )
+
+
+def token_rarity(
+  tokenizer, config: PassageConfig, power: float, passages: int = 400
+) -> np.ndarray:
+  """Weight [V] of each token: its information in passages, to a power.
+
+  The information of a token is the negative log of its share of the tokens
+  of the first passages, float32, in nats.
+  """
+  counts = np.ones(tokenizer.vocab_size)
+  for index in range(passages):
+    for ids in make_passage(tokenizer, config, index).segments:
+      np.add.at(counts, ids, 1)
+  return ((-np.log(counts / counts.sum())) ** power).astype(np.float32)

@@ -166,43 +166,48 @@ def next_token_losses(
 
 
 def naming_loss(
-  params: dict, config: LlamaConfig, summaries, segments, lengths
+  params: dict,
+  config: LlamaConfig,
+  summaries,
+  segments,
+  lengths,
+  rarity=None,
 ):
   """How badly each vector names the tokens of its share of the segment.
 
   The k-th of K vectors stands for the k-th of K equal runs of the T tokens
-  and should predict each of them through the head, as the final hidden state
-  that it is. It teaches a compressor where to look within few tokens of
-  training; answers alone take far more (docs/LOG.md).
+  and should predict them through the head, as the final hidden state that it
+  is; the rarest token counts most, so that the vector comes near to that
+  token's embedding and the base can read it. It teaches a compressor where to
+  look within few tokens of training; answers alone take far more
+  (docs/LOG.md).
 
   Args:
     params: base parameters.
     config: its config.
     summaries: [B, S K, D], from `compress_rows`.
     segments, lengths: [B, S, T] and [B, S]; K must divide T.
+    rarity: [V] weight of each token; None weighs all alike.
 
   Returns:
-    The summed loss in nats, and the number of tokens.
-
-  Raises:
-    ValueError: K does not divide T, or the vectors do not accumulate.
+    The weighted mean loss in nats over a run, summed over runs, and their
+    number.
   """
   k = config.summary_length
   batch, count, width = segments.shape
-  if not config.accumulate_summary or width % k:
-    raise ValueError(
-      'Naming needs summary vectors that accumulate, and segments whose length '
-      f'is a multiple of their {k} vectors; these are {width} tokens long.'
-    )
   there = jnp.arange(width) < lengths[..., None]
-  targets = jnp.where(there, segments, IGNORED)
-  targets = targets.reshape(batch * count * k, width // k)
+  shape = (batch * count * k, width // k)
+  targets, there = segments.reshape(shape), there.reshape(shape)
   states = summaries.reshape(-1, summaries.shape[-1]) / config.summary_scale
   wide = jnp.promote_types(states.dtype, jnp.float32)
   scores = jax.nn.log_softmax(logits(params, config, states).astype(wide))
-  counted = targets != IGNORED
-  named = jnp.take_along_axis(scores, jnp.where(counted, targets, 0), axis=1)
-  return -jnp.sum(named * counted), jnp.sum(counted).astype(wide)
+  named = jnp.take_along_axis(scores, targets, axis=1)
+  weights = there.astype(wide)
+  if rarity is not None:
+    weights = weights * rarity[targets]
+  total = jnp.sum(weights, axis=1)
+  mean = jnp.sum(named * weights, axis=1) / jnp.maximum(total, 1e-9)
+  return -jnp.sum(mean), jnp.sum(total > 0).astype(wide)
 
 
 def compressor_loss(
@@ -214,6 +219,7 @@ def compressor_loss(
   remat: str = 'none',
   substep: int = 2,
   naming: float = 0.0,
+  rarity=None,
 ):
   """Loss of the packed rows' answers, read from the vectors alone.
 
@@ -226,10 +232,11 @@ def compressor_loss(
       rows than B, each is behind the vectors of as many rows.
     dropout_key, remat, substep: see `compress_rows`.
     naming: weight of the mean `naming_loss` beside the mean of the answers.
+    rarity: see `naming_loss`.
 
   Returns:
-    The summed loss in nats, and the number of tokens: of the answers, or of
-    the segments where there are no packed rows.
+    The summed loss in nats, and the number of tokens of the answers; or of
+    naming alone, and the number of vectors.
   """
   params = with_summary_tokens(params, compressor)
   keys = (None, None)
@@ -248,7 +255,12 @@ def compressor_loss(
   named = (0.0, 1.0)
   if naming:
     named = naming_loss(
-      params, config, summaries, batch['segments'], batch['lengths']
+      params,
+      config,
+      summaries,
+      batch['segments'],
+      batch['lengths'],
+      rarity,
     )
   if 'tokens' not in batch:
     return named
@@ -293,6 +305,7 @@ def compressor_task(
   remat: str = 'projections',
   substep: int = 2,
   naming: float = 0.0,
+  rarity=None,
   start: Compressor | None = None,
 ) -> Task:
   """The task of training a compressor on batches of `data.passages`.
@@ -311,6 +324,7 @@ def compressor_task(
       remat,
       substep,
       naming,
+      rarity,
     )
 
   if start is None:

@@ -59,7 +59,8 @@ def save_compressor(
     fields: what else is worth saying: segment length, data, tokens, seed.
   """
   folder = pathlib.Path(folder)
-  peft.save_adapter(folder, adapter, model.name)
+  # Half the size; training goes on from it as well as from float32.
+  peft.save_adapter(folder, adapter, model.name, np.float16)
   table = np.asarray(embed_summary, np.float32)
   write_safetensors(folder / SUMMARY_TOKENS, {_TENSOR: table})
   config = model.config

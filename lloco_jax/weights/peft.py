@@ -97,7 +97,9 @@ def load_adapter(folder, config: LlamaConfig) -> Adapter:
   return Adapter({'layers': layers}, rank, alpha, dropout)
 
 
-def save_adapter(folder, adapter: Adapter, base_name: str) -> None:
+def save_adapter(
+  folder, adapter: Adapter, base_name: str, dtype=np.float32
+) -> None:
   """Writes an adapter as a PEFT folder, which peft loads on `base_name`.
 
   A tree of gradients of an adapter can be written the same way.
@@ -116,7 +118,7 @@ def save_adapter(folder, adapter: Adapter, base_name: str) -> None:
   for block, projections in adapter.weights['layers'].items():
     for name, pair in projections.items():
       for side, stacked in pair.items():
-        for layer, matrix in enumerate(np.asarray(stacked, np.float32)):
+        for layer, matrix in enumerate(np.asarray(stacked, dtype)):
           key = (
             f'base_model.model.model.layers.{layer}.{block}.{name}.'
             f'lora_{side.upper()}.weight'
