@@ -208,19 +208,25 @@ def test_one_question_behind_the_vectors_of_two_rows(config):
 
 def test_naming_is_predicting_each_vectors_share_of_its_segment():
   """Six tokens and three vectors: two tokens each, by loops; the scale of
-  the vectors is taken off, and padding is not named."""
+  the vectors is taken off, padding is not named, rare tokens weigh more."""
   config = dataclasses.replace(CONFIG, summary_scale=0.5)
   params, tokens = tiny.model().params, segments()
   summaries = tiny.normal(1, 2, 3 * K, CONFIG.hidden_size)
   log = jax.nn.log_softmax(2 * summaries @ params['lm_head']['kernel'])
-  expected = [
-    -log[row, index * K + t // 2, tokens[row, index, t]]
-    for row, index, t in np.ndindex(2, 3, 6)
-    if t < LENGTHS[row, index]
-  ]
-  total, count = naming_loss(params, config, summaries, tokens, LENGTHS)
-  assert count == len(expected) == LENGTHS.sum()
-  np.testing.assert_allclose(total, sum(expected), rtol=1e-4)
+  for rarity in (None, np.arange(1.0, CONFIG.vocab_size + 1)):
+    expected = []
+    for row, index, share in np.ndindex(2, 3, K):
+      there = [t for t in (2 * share, 2 * share + 1) if t < LENGTHS[row, index]]
+      if there:
+        ids = [tokens[row, index, t] for t in there]
+        weights = np.ones(len(ids)) if rarity is None else rarity[ids]
+        found = np.array([log[row, index * K + share, token] for token in ids])
+        expected.append(-(found * weights).sum() / weights.sum())
+    total, count = naming_loss(
+      params, config, summaries, tokens, LENGTHS, rarity
+    )
+    assert count == len(expected)
+    np.testing.assert_allclose(total, sum(expected), rtol=1e-4)
   with pytest.raises(ValueError, match='multiple of their 3 vectors; .* 5 '):
     naming_loss(params, config, summaries, tokens[..., :5], LENGTHS)
   with pytest.raises(ValueError, match='accumulate'):
@@ -241,9 +247,9 @@ def test_naming_beside_answers_and_alone():
     )
 
   answers, count = loss(batch, naming=0.0)
-  named, tokens = loss(rest, naming=0.5)
-  assert count == 5 and tokens == LENGTHS.sum()
+  named, vectors = loss(rest, naming=0.5)
+  assert count == 5
   both, weight = loss(batch, naming=0.5)
   assert weight == count
-  expected = answers / count + 0.5 * named / tokens
+  expected = answers / count + 0.5 * named / vectors
   np.testing.assert_allclose(both / weight, expected, rtol=1e-5)

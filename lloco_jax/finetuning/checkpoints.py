@@ -49,6 +49,7 @@ def differences(theirs: Mapping, ours: Mapping, ignored=IGNORED) -> str:
 
 
 def refuse_other_config(place, theirs: Mapping, ours: Mapping, ignored=IGNORED):
+  """Raises ValueError where two configs differ in what matters."""
   changed = differences(theirs, ours, ignored)
   if changed:
     raise ValueError(

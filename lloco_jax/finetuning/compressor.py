@@ -192,9 +192,17 @@ def naming_loss(
   Returns:
     The weighted mean loss in nats over a run, summed over runs, and their
     number.
+
+  Raises:
+    ValueError: K does not divide T, or the vectors do not accumulate.
   """
   k = config.summary_length
   batch, count, width = segments.shape
+  if not config.accumulate_summary or width % k:
+    raise ValueError(
+      'Naming needs summary vectors that accumulate, and segments whose length '
+      f'is a multiple of their {k} vectors; these are {width} tokens long.'
+    )
   there = jnp.arange(width) < lengths[..., None]
   shape = (batch * count * k, width // k)
   targets, there = segments.reshape(shape), there.reshape(shape)
@@ -204,7 +212,7 @@ def naming_loss(
   named = jnp.take_along_axis(scores, targets, axis=1)
   weights = there.astype(wide)
   if rarity is not None:
-    weights = weights * rarity[targets]
+    weights = weights * jnp.asarray(rarity)[targets]
   total = jnp.sum(weights, axis=1)
   mean = jnp.sum(named * weights, axis=1) / jnp.maximum(total, 1e-9)
   return -jnp.sum(mean), jnp.sum(total > 0).astype(wide)

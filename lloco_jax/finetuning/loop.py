@@ -128,6 +128,8 @@ def initial_state(trainable, optimizer: optax.GradientTransformation) -> State:
 
 
 def empty_sums(state: State) -> Sums:
+  """Zeros, placed as the state is."""
+
   def zero(dtype):
     return jax.device_put(jnp.zeros((), dtype), state.step.sharding)
 
@@ -248,6 +250,7 @@ class Watch:
 
 
 def next_batch(batches, step: int, config: TrainingConfig):
+  """The next microbatch; raises ValueError where there is none."""
   try:
     return next(batches)
   except StopIteration:
@@ -258,6 +261,7 @@ def next_batch(batches, step: int, config: TrainingConfig):
 
 
 def is_due(step: int, every: int, last: int) -> bool:
+  """Whether something happens at a step: every so many, and at the last."""
   return step == last or bool(every) and step % every == 0
 
 
