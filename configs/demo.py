@@ -27,6 +27,5 @@ def get_config():
   config.batch.questions_per_row = 24
   config.batch.rows = 1
   config.epochs = 4
-  config.training.accumulation = 2
-  config.training.optimizer.learning_rate = 1e-3
+  config.training.optimizer.learning_rate = 2e-3
   return config

@@ -74,7 +74,7 @@ def make_passage(tokenizer, config: PassageConfig, index: int) -> Passage:
     ids = tokenizer.encode(report.document.text)[:total]
     examples = report.examples_within(0, len(tokenizer.decode(ids)))
     # Full segments, so that vectors of several passages have no gap.
-    if examples and len(ids) == total:
+    if len(ids) == total and (examples or not config.questions):
       break
   else:
     raise ValueError(
