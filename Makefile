@@ -26,8 +26,10 @@ demo: $(VENV)/.installed
 	@$(BIN)/python train.py
 	@$(BIN)/python eval.py
 
+# Files stay whole, so that what a file sets up is set up once.
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+	  --dist loadfile
 
 slow: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m slow -o timeout=1800

@@ -98,9 +98,9 @@ def compressor(name):
   config.model = model()
 
   config.summary = ml_collections.ConfigDict()
-  # Summary vectors a segment, and the factor on them (nn/config.py).
+  # Summary vectors a segment, and how they come from states (nn/config.py).
   config.summary.length = 16
-  config.summary.scale = 1.0
+  config.summary.sharpness = 0.0
   # Segments that gradients pass through.
   config.summary.substep = 2
   # Weight of the loss by which a vector names its tokens.

@@ -91,8 +91,13 @@ def forward(
 
   A [T] row with an [n, D] context gives [T, V]. `adapter` may be a bank,
   with `adapter_ids` [B] (-1: the base alone).
+
+  Raises:
+    ValueError: context and ids exceed the model's window, or an argument is
+      none that can be used.
   """
   ids, context, single = _rows(model, ids, context)
+  _check_window(model.config, context.shape[1] + ids.shape[1])
   adapter_ids = check_adapter(model, adapter, adapter_ids, ids.shape[0])
   logits = _forward(
     model.params, model.config, ids, context, adapter, adapter_ids
@@ -128,8 +133,13 @@ def loss(model: Model, ids, labels, context=None, adapter=None) -> jax.Array:
       not counted.
     context: [B, n, D] summary vectors.
     adapter: what `jax.grad` differentiates.
+
+  Raises:
+    ValueError: context and ids exceed the model's window, or an argument is
+      none that can be used.
   """
   ids, context, single = _rows(model, ids, context)
+  _check_window(model.config, context.shape[1] + ids.shape[1])
   check_adapter(model, adapter)
   labels = np.asarray(labels, np.int32)
   labels = labels[None] if single and labels.ndim == 1 else labels
@@ -189,7 +199,7 @@ def generate(
     raise ValueError(f'top_p is {top_p}; it must be above 0 and at most 1.')
   batch, width = ids.shape
   size = context.shape[1]
-  check_window(config, size + width + max_new_tokens)
+  _check_window(config, size + width, max_new_tokens)
   adapter_ids = check_adapter(model, adapter, adapter_ids, batch)
   lengths = _per_row('lengths', lengths, batch, 1, width)[:, None]
   context_lengths = _per_row('context_lengths', context_lengths, batch, 0, size)
@@ -224,13 +234,14 @@ def generate(
   return tokens[0] if single else tokens
 
 
-def check_window(config, needed: int) -> None:
+def _check_window(config, read: int, new: int = 0) -> None:
   """Raises ValueError when a row is longer than the model's window."""
   window = config.max_position_embeddings
-  if needed > window:
+  if read + new > window:
+    more = f' and {new} new tokens' if new else ''
     raise ValueError(
-      f'Context, prompt and new tokens take {needed} positions; the model has '
-      f'{window}. Compress the context or ask for less.'
+      f'Context and ids of {read} positions{more} exceed the {window} of the '
+      'model; compress the context or ask for less.'
     )
 
 

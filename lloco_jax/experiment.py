@@ -283,7 +283,7 @@ def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
     config=dataclasses.replace(
       model.config,
       summary_length=config.summary.length,
-      summary_scale=config.summary.scale,
+      summary_sharpness=config.summary.sharpness,
     ),
   )
   start = None

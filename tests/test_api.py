@@ -127,7 +127,15 @@ REFUSED = {
   ),
   'more than the window': (
     generate(max_new_tokens=55),
-    'take 65 positions; the model has 64',
+    'of 10 positions and 55 new tokens exceed the 64',
+  ),
+  'a text longer than the window': (
+    forward(ids=np.ones((2, 62), int)),
+    'of 65 positions exceed the 64',
+  ),
+  'labels longer than the window': (
+    lambda: lloco.loss(tiny.model(), *2 * [np.ones((2, 62), int)], CONTEXT),
+    'of 65 positions exceed the 64',
   ),
   'no new tokens': (generate(max_new_tokens=0), 'max_new_tokens is 0'),
   'lengths beyond the prompt': (generate(lengths=[7, 8]), 'lengths.* 1 to 7'),

@@ -43,7 +43,7 @@ def test_vectors_are_those_of_compress(config, substep):
   hidden, summaries = rows(
     model.params, config, tokens, LENGTHS, substep=substep
   )
-  assert hidden.shape == (2, 3, 6, config.hidden_size)
+  assert hidden.shape == (2, 3, 6 + K, config.hidden_size)
   count = 3 if config.accumulate_summary else 1
   assert summaries.shape == (2, count * K, config.hidden_size)
   for row in range(2):
@@ -80,7 +80,8 @@ def test_gradients_pass_through_a_substep_and_stop_behind_it():
 def test_language_model_losses_of_ragged_rows(substep):
   """Each token from the one before it in its substep, by loops."""
   tokens, params = segments(), tiny.model().params
-  hidden = tiny.normal(1, 2, 3, 6, CONFIG.hidden_size)
+  # Behind the tokens stand the summary tokens, which predict nothing.
+  hidden = tiny.normal(1, 2, 3, 6 + K, CONFIG.hidden_size)
   log = jax.nn.log_softmax(hidden @ params['lm_head']['kernel'])
   expected = []
   for start in range(0, 3, substep):
@@ -207,12 +208,11 @@ def test_one_question_behind_the_vectors_of_two_rows(config):
 
 
 def test_naming_is_predicting_each_vectors_share_of_its_segment():
-  """Six tokens and three vectors: two tokens each, by loops; the scale of
-  the vectors is taken off, padding is not named, rare tokens weigh more."""
-  config = dataclasses.replace(CONFIG, summary_scale=0.5)
+  """Six tokens and three vectors: two tokens each, by loops; padding is not
+  named, rare tokens weigh more."""
   params, tokens = tiny.model().params, segments()
-  summaries = tiny.normal(1, 2, 3 * K, CONFIG.hidden_size)
-  log = jax.nn.log_softmax(2 * summaries @ params['lm_head']['kernel'])
+  states = tiny.normal(1, 2, 3, K, CONFIG.hidden_size)
+  log = jax.nn.log_softmax(states @ params['lm_head']['kernel'])
   for rarity in (None, np.arange(1.0, CONFIG.vocab_size + 1)):
     expected = []
     for row, index, share in np.ndindex(2, 3, K):
@@ -220,17 +220,13 @@ def test_naming_is_predicting_each_vectors_share_of_its_segment():
       if there:
         ids = [tokens[row, index, t] for t in there]
         weights = np.ones(len(ids)) if rarity is None else rarity[ids]
-        found = np.array([log[row, index * K + share, token] for token in ids])
+        found = np.array([log[row, index, share, token] for token in ids])
         expected.append(-(found * weights).sum() / weights.sum())
-    total, count = naming_loss(
-      params, config, summaries, tokens, LENGTHS, rarity
-    )
+    total, count = naming_loss(params, CONFIG, states, tokens, LENGTHS, rarity)
     assert count == len(expected)
     np.testing.assert_allclose(total, sum(expected), rtol=1e-4)
   with pytest.raises(ValueError, match='multiple of their 3 vectors; .* 5 '):
-    naming_loss(params, config, summaries, tokens[..., :5], LENGTHS)
-  with pytest.raises(ValueError, match='accumulate'):
-    naming_loss(params, LAST_ONLY, summaries, tokens, LENGTHS)
+    naming_loss(params, CONFIG, states, tokens[..., :5], LENGTHS)
 
 
 def test_naming_beside_answers_and_alone():

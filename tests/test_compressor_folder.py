@@ -25,8 +25,10 @@ from lloco_jax.weights.compressor import (
 from lloco_jax.weights.huggingface import write_safetensors
 
 BASE = dataclasses.replace(tiny.CONFIG, summary_length=0)
-K, SCALE = 4, 0.25
-WITH_SUMMARY = dataclasses.replace(BASE, summary_length=K, summary_scale=SCALE)
+K = 4
+WITH_SUMMARY = dataclasses.replace(
+  BASE, summary_length=K, summary_sharpness=2.0
+)
 FILES = (FIELDS, SUMMARY_TOKENS, peft.CONFIG, peft.WEIGHTS)
 
 

@@ -275,7 +275,7 @@ def test_what_cannot_be_compressed_is_refused_before_work(tmp_path):
 
 def test_compressor_is_checkpoint_and_config(tmp_path):
   model, store = make_model(), Store(tmp_path)
-  scaled = dataclasses.replace(CONFIG, summary_scale=0.5)
+  scaled = dataclasses.replace(CONFIG, summary_sharpness=0.5)
   others = [
     make_model(fingerprint='1'),
     dataclasses.replace(make_model(), config=scaled),

@@ -84,7 +84,7 @@ def test_config_written_and_read_back():
     bos_token_id=1,
     pad_token_id=0,
     accumulate_summary=False,
-    summary_scale=0.5,
+    summary_sharpness=0.5,
     rope_scaling=RopeScaling('llama3', 2.0, 1.5, 3.0, 32),
   )
   same = dataclasses.asdict(config)
@@ -103,6 +103,8 @@ def test_config_written_and_read_back():
     ({'hidden_act': 'gelu'}, "hidden_act is 'gelu'"),
     ({'rope_scaling': {'rope_type': 'yarn', 'factor': 2}}, "scaling 'yarn'"),
     ({'rope_scaling': {'type': 'dynamic', 'factor': 2}}, "scaling 'dynamic'"),
+    ({'quantization_config': {'bits': 4}}, 'quantization_config'),
+    ({'partial_rotary_factor': 0.5}, 'partial_rotary_factor is 0.5'),
   ],
 )
 def test_networks_that_are_not_computed_are_refused(fields, said):

@@ -29,7 +29,7 @@ def decode(ids):
 
 def test_the_plain_prompt():
   prompt_ids, answer_ids = encode_example(Characters(), PLAIN, EXAMPLE)
-  assert decode(prompt_ids) == 'Question: Who {answer}?\nAnswer:'
+  assert decode(prompt_ids) == '\n\nQuestion: Who {answer}?\nAnswer:'
   assert decode(answer_ids) == ' Ada\0'
   assert prompt_ids == encode_question(Characters(), PLAIN, EXAMPLE.question)
 

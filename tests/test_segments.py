@@ -36,7 +36,13 @@ def rerun(params, config, tokens, lengths):
     hidden, _ = hidden_states(
       params, config, inputs, Positions(positions, positions)
     )
-    new = hidden[:, -config.summary_length :] * config.summary_scale
+    new = hidden[:, -config.summary_length :]
+    if config.summary_sharpness:
+      powers = jnp.exp(
+        config.summary_sharpness * new @ params['lm_head']['kernel']
+      )
+      table = params['embed_tokens']['embedding']
+      new = powers @ table / powers.sum(-1, keepdims=True)
     if config.accumulate_summary:
       new = jnp.concatenate([vectors, new], axis=1)
     vectors = new
@@ -49,11 +55,15 @@ def params_of(config, dtype):
   return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), params)
 
 
-@pytest.mark.parametrize('accumulate', [True, False])
+@pytest.mark.parametrize('accumulate, sharpness', [(1, 0), (0, 0), (1, 2)])
 @pytest.mark.parametrize('dtype, tolerance', [('f8', 1e-9), ('f4', 1e-4)])
-def test_kept_prefix_equals_running_it_again(accumulate, dtype, tolerance):
+def test_kept_prefix_equals_running_it_again(
+  accumulate, sharpness, dtype, tolerance
+):
   config = dataclasses.replace(
-    CONFIG, accumulate_summary=accumulate, summary_scale=0.5
+    CONFIG,
+    accumulate_summary=bool(accumulate),
+    summary_sharpness=float(sharpness),
   )
   tokens = ids(0, 2, sum(LENGTHS))
   double = jax.enable_x64(True) if dtype == 'f8' else contextlib.nullcontext()

@@ -16,7 +16,7 @@ class Prompt:
     ValueError: a template does not hold its field.
   """
 
-  prefix: str = ''
+  prefix: str = '\n\n'
   question: str = 'Question: {question}\nAnswer:'
   answer: str = ' {answer}'
 

@@ -41,32 +41,33 @@ _STANDARD = (
     'no context',
     None,
     ContextKind.NONE,
-    'The base, given the question alone.',
+    'Before finetuning, given the question alone.',
   ),
   (
     'context truncated to the window',
     None,
     ContextKind.WINDOW,
-    'The base, given as much of the beginning of the text as fits its window.',
+    'Before finetuning, given as much of the beginning of the text as fits '
+    'the window.',
   ),
   (
     "truncated to the summaries' token count",
     None,
     ContextKind.BUDGET,
-    'The base, given as many tokens from the beginning of the text as the '
-    'summaries take.',
+    'Before finetuning, given as many tokens from the beginning of the text '
+    'as the summaries take.',
   ),
   (
     'full context',
     None,
     ContextKind.FULL,
-    'The base, given the whole text, where it fits the window.',
+    'Before finetuning, given the whole text, where it fits the window.',
   ),
   (
     'compressed without finetuning',
     None,
     ContextKind.SUMMARIES,
-    'The base, given the summaries.',
+    'Before finetuning, given the summaries.',
   ),
   (
     MAIN_SYSTEM,

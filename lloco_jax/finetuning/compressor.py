@@ -74,9 +74,9 @@ def compress_rows(
     substep: segments that gradients pass through.
 
   Returns:
-    Hidden states [B, S, T, D] of the segments' tokens, and the summary
-    vectors [B, S K, D]; [B, K, D], of each row's last segment, when they do
-    not accumulate.
+    Hidden states [B, S, T + K, D] of the segments' and the summary tokens,
+    and the summary vectors [B, S K, D]; [B, K, D], of each row's last segment,
+    when they do not accumulate.
   """
   batch, count, _ = segments.shape
   k = config.summary_length
@@ -131,11 +131,12 @@ def next_token_losses(
   Args:
     params: base parameters.
     config: the base's config.
-    hidden: [B, S, T, D], from `compress_rows`.
+    hidden: [B, S, T + K, D], from `compress_rows`.
     segments, lengths: [B, S, T] and [B, S], as given to it.
     substep: segments in a substep.
   """
-  batch, count, width, features = hidden.shape
+  batch, count, width = segments.shape
+  hidden, features = hidden[:, :, :width], hidden.shape[-1]
   there = jnp.arange(width) < lengths[..., None]
   following = jnp.concatenate(
     [segments[:, :, 1:], jnp.full((batch, count, 1), IGNORED)], axis=-1
@@ -168,24 +169,22 @@ def next_token_losses(
 def naming_loss(
   params: dict,
   config: LlamaConfig,
-  summaries,
+  states,
   segments,
   lengths,
   rarity=None,
 ):
   """How badly each vector names the tokens of its share of the segment.
 
-  The k-th of K vectors stands for the k-th of K equal runs of the T tokens
-  and should predict them through the head, as the final hidden state that it
-  is; the rarest token counts most, so that the vector comes near to that
-  token's embedding and the base can read it. It teaches a compressor where to
-  look within few tokens of training; answers alone take far more
-  (docs/LOG.md).
+  The k-th of K vectors stands for the k-th of K equal runs of the T tokens,
+  which its state should predict through the head, the rarest above all. It
+  teaches a compressor where to look within few tokens of training; answers
+  alone take far more (docs/LOG.md).
 
   Args:
     params: base parameters.
     config: its config.
-    summaries: [B, S K, D], from `compress_rows`.
+    states: [B, S, K, D] final hidden states at the summary tokens.
     segments, lengths: [B, S, T] and [B, S]; K must divide T.
     rarity: [V] weight of each token; None weighs all alike.
 
@@ -194,19 +193,19 @@ def naming_loss(
     number.
 
   Raises:
-    ValueError: K does not divide T, or the vectors do not accumulate.
+    ValueError: K does not divide T.
   """
   k = config.summary_length
   batch, count, width = segments.shape
-  if not config.accumulate_summary or width % k:
+  if width % k:
     raise ValueError(
-      'Naming needs summary vectors that accumulate, and segments whose length '
-      f'is a multiple of their {k} vectors; these are {width} tokens long.'
+      'Naming needs segments whose length is a multiple of their '
+      f'{k} vectors; these are {width} tokens long.'
     )
   there = jnp.arange(width) < lengths[..., None]
   shape = (batch * count * k, width // k)
   targets, there = segments.reshape(shape), there.reshape(shape)
-  states = summaries.reshape(-1, summaries.shape[-1]) / config.summary_scale
+  states = states.reshape(-1, states.shape[-1])
   wide = jnp.promote_types(states.dtype, jnp.float32)
   scores = jax.nn.log_softmax(logits(params, config, states).astype(wide))
   named = jnp.take_along_axis(scores, targets, axis=1)
@@ -250,7 +249,7 @@ def compressor_loss(
   keys = (None, None)
   if dropout_key is not None:
     keys = jax.random.split(dropout_key)
-  _, summaries = compress_rows(
+  hidden, summaries = compress_rows(
     params,
     config,
     batch['segments'],
@@ -265,7 +264,7 @@ def compressor_loss(
     named = naming_loss(
       params,
       config,
-      summaries,
+      hidden[:, :, batch['segments'].shape[-1] :],
       batch['segments'],
       batch['lengths'],
       rarity,

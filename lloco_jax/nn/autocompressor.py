@@ -1,7 +1,7 @@
 """The AutoCompressor: text in, summary vectors out, segment by segment.
 
 A segment is read behind the summary vectors of the segments before it, and
-its own are the final hidden states at the summary tokens appended to it
+its own come from the final hidden states at the summary tokens appended to it
 (Chevalier et al. 2023, section 3; Tan et al. 2024, section 3.1). Earlier
 vectors stand at the same positions every time and see only what is before
 them, so their keys and values never change: they are kept, and only
@@ -14,7 +14,13 @@ import jax.numpy as jnp
 
 from lloco_jax.nn.attention import SHARED, UNSEEN
 from lloco_jax.nn.config import LlamaConfig
-from lloco_jax.nn.llama import KeyValues, Positions, embed, hidden_states
+from lloco_jax.nn.llama import (
+  KeyValues,
+  Positions,
+  embed,
+  hidden_states,
+  logits,
+)
 from lloco_jax.nn.lora import Adapter
 
 
@@ -87,8 +93,9 @@ def compress_segment(
     remat: see nn/llama.py.
 
   Returns:
-    Hidden states [B, T, D] of the segment's tokens; and the next state,
-    whose `vectors` [B, K, D] are the segment's summary vectors.
+    Hidden states [B, T + K, D] of the segment's and the summary tokens; and
+    the next state, whose `vectors` [B, K, D] are the segment's summary
+    vectors.
   """
   batch, width = tokens.shape
   pending = state.vectors.shape[1]
@@ -140,9 +147,8 @@ def compress_segment(
     dropout_key=dropout_key,
     remat=remat,
   )
-  summaries = hidden[:, pending + width :]
-  if config.summary_scale != 1:
-    summaries = summaries * config.summary_scale
+  hidden = hidden[:, pending:]
+  summaries = summary_vectors(params, config, hidden[:, width:])
   if config.accumulate_summary and slots.size:
     keep = jax.tree.map(
       lambda kept, now: jax.lax.dynamic_update_slice_in_dim(
@@ -154,7 +160,22 @@ def compress_segment(
     state = CompressionState(keep, start + pending, summaries)
   else:
     state = state.replace(vectors=summaries)
-  return hidden[:, pending : pending + width], state
+  return hidden, state
+
+
+def summary_vectors(params: dict, config: LlamaConfig, states) -> jax.Array:
+  """Final hidden states [..., D] at summary tokens -> vectors [..., D].
+
+  The states themselves, or mean embeddings: see `summary_sharpness` in
+  nn/config.py.
+  """
+  if not config.summary_sharpness:
+    return states
+  wide = jnp.promote_types(states.dtype, jnp.float32)
+  scores = logits(params, config, states).astype(wide)
+  shares = jax.nn.softmax(config.summary_sharpness * scores)
+  table = params['embed_tokens']['embedding'].astype(states.dtype)
+  return jnp.einsum('...v,vd->...d', shares.astype(states.dtype), table)
 
 
 def read(

@@ -40,10 +40,11 @@ class LlamaConfig:
   # AutoCompressor: summary tokens appended to a segment (0: not a compressor).
   summary_length: int = 0
   accumulate_summary: bool = True
-  # Ours: factor on the summary vectors. Final-norm states are some ten times
-  # as long as embeddings, which a compressor trained on few tokens does not
-  # get over.
-  summary_scale: float = 1.0
+  # Ours: 0 takes the final hidden states for summary vectors, as the
+  # reference does. Above 0 each is the mean of all token embeddings, weighted
+  # by softmax(summary_sharpness * its logits): a vector such as the base has
+  # always read, which a compressor trained on few tokens would not find.
+  summary_sharpness: float = 0.0
 
   @classmethod
   def from_huggingface(cls, fields: dict) -> 'LlamaConfig':
@@ -61,6 +62,16 @@ class LlamaConfig:
     if activation not in ('silu', 'swish'):
       raise ValueError(
         f"config.json: hidden_act is '{activation}'; only 'silu' is supported."
+      )
+    if fields.get('quantization_config'):
+      raise ValueError(
+        'config.json: the checkpoint is quantised (quantization_config); use '
+        'one in bfloat16, float16 or float32, or a GGUF file.'
+      )
+    if fields.get('partial_rotary_factor', 1) != 1:
+      raise ValueError(
+        f'config.json: partial_rotary_factor is '
+        f'{fields["partial_rotary_factor"]}; only 1 is supported.'
       )
     heads = fields['num_attention_heads']
     eos = fields.get('eos_token_id')
@@ -91,7 +102,7 @@ class LlamaConfig:
       pad_token_id=fields.get('pad_token_id'),
       summary_length=fields.get('summary_length') or 0,
       accumulate_summary=bool(fields.get('accumulate_summary', True)),
-      summary_scale=float(fields.get('summary_scale', 1.0)),
+      summary_sharpness=float(fields.get('summary_sharpness', 0.0)),
     )
 
   @classmethod

@@ -71,7 +71,7 @@ def save_compressor(
       'base_fingerprint': model.fingerprint,
       'summary_length': config.summary_length,
       'accumulate_summary': config.accumulate_summary,
-      'summary_scale': config.summary_scale,
+      'summary_sharpness': config.summary_sharpness,
       **fields,
     },
   )
@@ -147,7 +147,7 @@ def apply_compressor(model: Model, folder) -> Model:
     model.config,
     summary_length=fields['summary_length'],
     accumulate_summary=fields.get('accumulate_summary', True),
-    summary_scale=fields.get('summary_scale', 1.0),
+    summary_sharpness=fields.get('summary_sharpness', 0.0),
   )
   params = merge_adapter(model.params, adapter)
   dtype = params['norm']['scale'].dtype
