@@ -72,6 +72,9 @@ def test_kept_prefix_equals_running_it_again(
     actual = compress_ids(params, config, tokens, LENGTHS)
     expected = rerun(params, config, tokens, LENGTHS)
     assert actual.dtype == expected.dtype == np.dtype(dtype)
+    # The exponential makes rounding errors larger.
+    if sharpness:
+      tolerance *= 5
     assert relative_error(actual, expected) < tolerance
     # Earlier segments matter, or the rerun would prove little.
     alone = compress_ids(params, config, tokens[:, -9:], [9])
