@@ -81,6 +81,19 @@ def test_blocks_equal_the_whole(block, layout_is_causal):
     assert relative_error(one, other) < 1e-5
 
 
+def test_memory_does_not_grow_with_the_keys():
+  """Beside the keys themselves: eight times as many, as the compiler says."""
+
+  def temporary(keys):
+    shapes = [(1, 512, 2, 4), (1, keys, 1, 4), (1, keys, 1, 4)]
+    arrays = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
+    places = [jax.ShapeDtypeStruct((1, n), np.int32) for n in (512, keys)]
+    run = jax.jit(attention).lower(*arrays, *places).compile()
+    return run.memory_analysis().temp_size_in_bytes
+
+  assert temporary(16_384) < 1.5 * temporary(2048)
+
+
 def test_only_a_causal_layout_leaves_keys_out():
   """A decode cache has its new keys in front of free slots or anywhere."""
   query, key, value = arrays()

@@ -17,7 +17,19 @@ import numpy as np
 
 UNSEEN = np.iinfo(np.int32).max
 SHARED = 0
-QUERY_BLOCK = 512
+# Scores of a row and head that exist at a time, so that memory does not grow
+# with the keys; and the bounds of a block of queries.
+SCORES = 2**18
+QUERY_BLOCKS = (64, 512)
+# Parts of a causal layout; more save work on keys that are not visible yet, but
+# a compiler may hold the scores of all parts at once.
+PARTS = 4
+
+
+def query_block(keys: int) -> int:
+  """Queries whose scores are computed at a time, a multiple of 64."""
+  least, most = QUERY_BLOCKS
+  return min(max(SCORES // keys // least * least, least), most)
 
 
 def visible(query_positions, key_positions, query_groups, key_groups):
@@ -39,7 +51,7 @@ def attention(
   query_groups=None,
   key_groups=None,
   layout_is_causal=True,
-  block=QUERY_BLOCK,
+  block=None,
 ):
   """Softmax attention, one block of queries at a time.
 
@@ -49,40 +61,57 @@ def attention(
     query_positions, key_positions: int32 [B, T] and [B, S].
     query_groups, key_groups: int32 [B, T] and [B, S], or None.
     layout_is_causal: the queries are the last T of the S keys and no key
-      is visible to an earlier one, so that a block can leave out the keys
-      after it.
-    block: queries whose [B, N, block, S] scores exist at a time.
+      is visible to an earlier one, so that queries can leave out the keys
+      after them.
+    block: queries whose [B, N, block, S] scores exist at a time; None for
+      `query_block(S)`.
 
   Returns:
     [B, T, N, H].
   """
   t, s = query.shape[1], key.shape[1]
+  block = block or query_block(s)
+  queries = (query, query_positions, query_groups)
+  keys = (key, value, key_positions, key_groups)
   if t <= block:
-    return _attend(
-      query, key, value, query_positions, key_positions, query_groups,
-      key_groups,
-    )  # fmt: skip
+    return _attend(queries, keys)
+  part = -(-t // (PARTS * block)) * block if layout_is_causal else t
   outputs = []
-  for start in range(0, t, block):
-    stop = min(start + block, t)
-    end = s - t + stop if layout_is_causal else s
-    rows, keys = slice(start, stop), slice(0, end)
-    # Without it the backward pass would keep every block's scores.
+  for start in range(0, t, part):
+    stop = min(start + part, t)
+    seen = s - t + stop if layout_is_causal else s
     outputs.append(
-      jax.checkpoint(_attend)(
-        query[:, rows],
-        key[:, keys],
-        value[:, keys],
-        query_positions[:, rows],
-        key_positions[:, keys],
-        None if query_groups is None else query_groups[:, rows],
-        None if key_groups is None else key_groups[:, keys],
+      _attend_in_blocks(
+        jax.tree.map(lambda x, a=start, b=stop: x[:, a:b], queries),
+        jax.tree.map(lambda x, end=seen: x[:, :end], keys),
+        block,
       )
     )
   return jnp.concatenate(outputs, axis=1)
 
 
-def _attend(query, key, value, q_positions, k_positions, q_groups, k_groups):
+def _attend_in_blocks(queries, keys, block: int):
+  """One block after the other: a loop, or a CPU would compute all at once."""
+  t = queries[0].shape[1]
+  count = -(-t // block)
+
+  def split(x):
+    x = jnp.pad(x, ((0, 0), (0, count * block - t)) + ((0, 0),) * (x.ndim - 2))
+    return jnp.moveaxis(x.reshape(x.shape[0], count, block, *x.shape[2:]), 1, 0)
+
+  # Without it the backward pass would keep every block's scores.
+  @jax.checkpoint
+  def one(carry, queries):
+    return carry, _attend(queries, keys)
+
+  _, outputs = jax.lax.scan(one, None, jax.tree.map(split, queries))
+  outputs = jnp.moveaxis(outputs, 0, 1)
+  return outputs.reshape(outputs.shape[0], -1, *outputs.shape[3:])[:, :t]
+
+
+def _attend(queries, keys):
+  query, query_positions, query_groups = queries
+  key, value, key_positions, key_groups = keys
   b, t, n, h = query.shape
   k = key.shape[2]
   einsum = functools.partial(
@@ -90,7 +119,7 @@ def _attend(query, key, value, q_positions, k_positions, q_groups, k_groups):
   )
   query = query.reshape(b, t, k, n // k, h)
   scores = einsum('btkgh,bskh->bkgts', query, key) / np.sqrt(h)
-  mask = visible(q_positions, k_positions, q_groups, k_groups)
+  mask = visible(query_positions, key_positions, query_groups, key_groups)
   # Finite, so that a padded query, which sees nothing, is not a NaN.
   scores = jnp.where(mask[:, None, None], scores, jnp.finfo(scores.dtype).min)
   weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
