@@ -35,6 +35,15 @@ def training():
   return config
 
 
+def prompt():
+  """What follows a context; the same in finetuning and evaluation."""
+  config = ml_collections.ConfigDict()
+  config.prefix = '\n\n'
+  config.question = 'Question: {question}\nAnswer:'
+  config.answer = ' {answer}'
+  return config
+
+
 def lora():
   config = ml_collections.ConfigDict()
   config.rank = 8
@@ -72,6 +81,7 @@ def finetuning(name):
   # Folder of the summaries; '' is the workdir's own.
   config.compression.store = ''
 
+  config.prompt = prompt()
   config.lora = lora()
   # What is finetuned: 'lloco', and the controls 'no_context', 'truncated'.
   config.adapters = ('lloco', 'no_context', 'truncated')

@@ -9,8 +9,10 @@ from lloco_jax.api import (
   save_adapter,
 )
 from lloco_jax.weights.checkpoint import load
+from lloco_jax.weights.compressor import apply_compressor
 
 __all__ = [
+  'apply_compressor',
   'compress',
   'forward',
   'generate',

@@ -27,12 +27,14 @@ def load_adapter(folder, model: Model) -> Adapter:
     FileNotFoundError: the folder or one of its files is missing.
     ValueError: it was made for another base, or is not a plain LoRA.
   """
-  return peft.load_adapter(folder, model.config)
+  return peft.load_adapter(folder, model.config, model.fingerprint)
 
 
 def save_adapter(folder, adapter: Adapter, model: Model) -> None:
   """Writes a PEFT adapter folder, which the peft library loads too."""
-  peft.save_adapter(folder, adapter, model.name)
+  peft.save_adapter(
+    folder, adapter, model.name, base_fingerprint=model.fingerprint
+  )
 
 
 def compress(
@@ -140,8 +142,13 @@ def loss(model: Model, ids, labels, context=None, adapter=None) -> jax.Array:
   """
   ids, context, single = _rows(model, ids, context)
   _check_window(model.config, context.shape[1] + ids.shape[1])
+  if adapter is not None and adapter.bank_size is not None:
+    raise ValueError('The loss is of one adapter, not of a bank of them.')
   check_adapter(model, adapter)
-  labels = np.asarray(labels, np.int32)
+  labels = np.asarray(labels)
+  if not np.issubdtype(labels.dtype, np.integer):
+    raise ValueError(f'labels are {labels.dtype}; give integers.')
+  labels = labels.astype(np.int32)
   labels = labels[None] if single and labels.ndim == 1 else labels
   if labels.shape != ids.shape:
     raise ValueError(
@@ -154,6 +161,8 @@ def loss(model: Model, ids, labels, context=None, adapter=None) -> jax.Array:
       f"The label {strange[0]} is outside the model's vocabulary of "
       f'{model.config.vocab_size}; {IGNORED} is what is not counted.'
     )
+  if (labels[:, 0 if context.shape[1] else 1 :] == IGNORED).all():
+    raise ValueError('No label counts: there is nothing to predict.')
   return _loss(model.params, model.config, ids, labels, context, adapter)
 
 

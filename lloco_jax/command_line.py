@@ -53,7 +53,9 @@ def run(stage: Callable, default_config: str) -> None:
     except OSError as error:
       sys.exit(_unread_file(error))
     except flags.Error as error:
-      sys.exit(f'{str(error).rstrip(".")}; --help tells the flags.')
+      # An error in a config's own file comes with all that led to it.
+      said = str(error).strip().splitlines()[-1].rstrip('.')
+      sys.exit(f'{said}; --help tells the flags.')
 
   app.run(main, flags_parser=parse)
 

@@ -1,6 +1,7 @@
 """The stages of a run: what train.py and eval.py call."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
 import pathlib
 import platform
@@ -9,8 +10,12 @@ import sys
 import jax
 from ml_collections import ConfigDict
 
-from lloco_jax.compression.corpus import CompressionConfig, compress_documents
-from lloco_jax.compression.segments import check_compressor
+from lloco_jax.compression.corpus import (
+  CompressionConfig,
+  compress_documents,
+  compressor_fingerprint,
+  store_settings,
+)
 from lloco_jax.compression.store import Store
 from lloco_jax.data.contexts import Contexts
 from lloco_jax.data.examples import Dataset, Example
@@ -20,7 +25,7 @@ from lloco_jax.data.passages import (
   passage_batches,
   token_rarity,
 )
-from lloco_jax.data.prompts import PLAIN
+from lloco_jax.data.prompts import Prompt
 from lloco_jax.data.reports import make_dataset
 from lloco_jax.evaluation import report, results, runner, systems
 from lloco_jax.finetuning.checkpoints import claim_workdir
@@ -41,7 +46,9 @@ from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load
 from lloco_jax.weights.compressor import (
   apply_compressor,
+  fingerprint,
   load_compressor,
+  read_fields,
   save_compressor,
   shipped_compressor,
 )
@@ -70,8 +77,7 @@ def train(config: ConfigDict, workdir=None) -> None:
   for name, value in config.batch.items():
     if value < 1:
       raise ValueError(f'config.batch.{name} is {value}; it must be >= 1.')
-  workdir = _claim(config, workdir)
-  jobs[config.job](config, workdir)
+  jobs[config.job](config, _workdir(config, workdir))
 
 
 def evaluate(config: ConfigDict, workdir=None) -> results.Results:
@@ -85,12 +91,13 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     raise ValueError(
       f"There is nothing to evaluate in a config of job '{config.job}'."
     )
-  if config.evaluation.metric not in runner.METRICS:
+  _check_evaluation(config)
+  if 'lloco' not in config.adapters:
     raise ValueError(
-      f"config.evaluation.metric is '{config.evaluation.metric}'; it must be "
-      f'one of {", ".join(runner.METRICS)}.'
+      f"config.adapters is {tuple(config.adapters)}; 'lloco' must be among "
+      'them, which the others are compared with.'
     )
-  workdir = _claim(config, workdir)
+  workdir = _workdir(config, workdir)
   for name in config.adapters:
     if not (_adapter_folder(workdir, name) / peft.CONFIG).is_file():
       raise FileNotFoundError(
@@ -99,21 +106,27 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
       )
   dataset = load_dataset(config.data)
   examples = _examples(dataset, config.evaluation.split)
-  model = load_model(config.model)
-  summaries = _summaries(config, workdir, model, dataset)
+  base, model = load_models(config.model)
+  _claim(workdir, config, model, dataset)
   adapters = {
-    name: peft.load_adapter(_adapter_folder(workdir, name), model.config)
+    name: peft.load_adapter(
+      _adapter_folder(workdir, name), model.config, model.fingerprint
+    )
     for name in config.adapters
   }
+  summaries = _summaries(config, workdir, model, dataset)
   found = systems.standard_systems(adapters)
+  metrics = {*runner.COMMON_METRICS, config.evaluation.metric}
   answers = runner.evaluate(
     model,
     examples,
     dataset.documents,
     summaries,
     found,
-    PLAIN,
-    max_new_tokens=config.evaluation.max_new_tokens,
+    Prompt(**config.prompt),
+    {name: runner.METRICS[name] for name in sorted(metrics)},
+    config.evaluation.max_new_tokens,
+    base=base,
   )
   folder = workdir / 'evaluation'
   outcome = results.write_results(
@@ -140,15 +153,20 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
   return outcome
 
 
-def load_model(config: ConfigDict) -> Model:
-  """The base of a config, with its compressor merged in where it has one."""
-  model = load(config.name, config.dtype)
-  if not config.compressor:
-    return model
+def load_models(config: ConfigDict) -> tuple[Model, Model]:
+  """The base of a config, and what compresses: the same without a compressor.
+
+  Raises:
+    ValueError, OSError: as `load` and `apply_compressor`; a compressor that is
+      missing is told before the base is read.
+  """
   folder = config.compressor
-  if folder == 'shipped':
-    folder = shipped_compressor(config.name)
-  return apply_compressor(model, folder)
+  if folder:
+    read_fields(
+      shipped_compressor(config.name) if folder == 'shipped' else folder
+    )
+  base = load(config.name, config.dtype)
+  return base, apply_compressor(base, folder) if folder else base
 
 
 def load_dataset(config: ConfigDict) -> Dataset:
@@ -180,19 +198,60 @@ def versions() -> dict[str, str]:
   return {'python': platform.python_version(), **found}
 
 
-def _claim(config: ConfigDict, workdir) -> pathlib.Path:
+def _workdir(config: ConfigDict, workdir) -> pathlib.Path:
   workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
   print(f'Config, to be saved in {workdir}:')
   print(config, flush=True)
-  claim_workdir(workdir, config.to_dict())
   return workdir
+
+
+def _claim(
+  workdir: pathlib.Path,
+  config: ConfigDict,
+  model: Model,
+  dataset: Dataset | None = None,
+  **fingerprints: str,
+) -> None:
+  """Ties the workdir to the config, the weights and the training data.
+
+  It comes after all other checks, so that a config that was refused can be
+  mended and run in the same workdir.
+  """
+  if model.tokenizer is None:
+    raise ValueError(
+      f"The checkpoint '{model.name}' has no tokenizer, so it cannot read "
+      'text; put its tokenizer.json beside the weights.'
+    )
+  fingerprints['model'] = compressor_fingerprint(model)
+  fingerprints['tokenizer'] = model.tokenizer.fingerprint
+  if dataset is not None:
+    examples = dataset.splits.get('train', ())
+    texts = [each.text for each in dataset.documents_of('train')]
+    data = repr((examples, texts)).encode('utf-8', 'surrogatepass')
+    fingerprints['training_data'] = hashlib.sha256(data).hexdigest()
+  claim_workdir(workdir, {**config.to_dict(), 'fingerprints': fingerprints})
+
+
+def _check_evaluation(config: ConfigDict) -> None:
+  """Before training too: what it finds would come late after it."""
+  chosen = config.evaluation
+  if chosen.metric not in runner.METRICS:
+    raise ValueError(
+      f"config.evaluation.metric is '{chosen.metric}'; it must be one of "
+      f'{", ".join(runner.METRICS)}.'
+    )
+  for name in ('max_new_tokens', 'bootstrap_samples'):
+    if chosen[name] < 1:
+      raise ValueError(
+        f'config.evaluation.{name} is {chosen[name]}; it must be >= 1.'
+      )
 
 
 def _adapter_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
   return workdir / 'adapters' / name
 
 
-def _summaries(config, workdir, model, dataset) -> dict:
+def _summaries(config, workdir, model, dataset, check=None) -> dict:
   """Summary vectors of every document, compressing what is not stored."""
   store = Store(config.compression.store or workdir / 'store')
   stored = compress_documents(
@@ -204,6 +263,7 @@ def _summaries(config, workdir, model, dataset) -> dict:
       rows=config.compression.rows,
       token_cap=config.compression.token_cap,
     ),
+    check=check,
   )
   return {name: store.load(entry.key) for name, entry in stored.items()}
 
@@ -217,6 +277,12 @@ def _examples(dataset: Dataset, split: str) -> tuple[Example, ...]:
   return dataset.splits[split]
 
 
+def _asked(config: ConfigDict, dataset: Dataset) -> tuple[Example, ...]:
+  """The examples of the evaluation, none where it has another split's."""
+  split = config.evaluation.split
+  return () if split == 'train' else dataset.splits.get(split, ())
+
+
 def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
   unknown = set(config.adapters) - set(systems.FINETUNED_ON)
   if unknown or not config.adapters:
@@ -224,23 +290,36 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
       f'config.adapters is {tuple(config.adapters)}; choose from '
       f'{", ".join(systems.FINETUNED_ON)}.'
     )
+  _check_evaluation(config)
   lora = LoraConfig(**config.lora.to_dict())
+  prompt = Prompt(**config.prompt)
   dataset = load_dataset(config.data)
   examples = _examples(dataset, 'train')
-  model = load_model(config.model)
-  check_compressor(model.config)
+  groups = {document.group for document in dataset.documents.values()}
+  if len(groups) > 1:
+    raise ValueError(
+      f'The documents are of the groups {", ".join(sorted(groups))}, and a '
+      'run finetunes the adapter of one; give each a run of its own.'
+    )
+  _, model = load_models(config.model)
+  store_settings(model, CompressionConfig(config.compression.segment_length))
   window = model.config.max_position_embeddings
-  rows = question_rows(
-    examples,
-    model.tokenizer,
-    PLAIN,
-    config.batch.questions_per_row,
+  rows, asked = (
+    question_rows(some, model.tokenizer, prompt, config.batch.questions_per_row)
+    for some in (examples, [*examples, *_asked(config, dataset)])
   )
-  check_questions(rows, window)
+  check_questions(asked, window)
   a_step = config.batch.rows * config.training.accumulation
   steps = -(-config.epochs * len(rows) // max(a_step, 1))
   training = TrainingConfig(steps=steps, **config.training.to_dict())
-  summaries = _summaries(config, workdir, model, dataset)
+  _claim(workdir, config, model, dataset)
+  summaries = _summaries(
+    config,
+    workdir,
+    model,
+    dataset,
+    lambda vectors: check_rows(asked, vectors, window),
+  )
   contexts = Contexts(
     dataset.documents.values(), model.tokenizer, summaries, window
   )
@@ -255,7 +334,6 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
     def context_of(document_ids, kind=kind):
       return contexts.of(kind, document_ids, 0)
 
-    check_rows(rows, context_of, window)
     print(f"Finetuning the adapter '{name}' on {kind.value}: {steps} steps.")
     task = question_task(
       model,
@@ -270,7 +348,9 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
       config.remat,
     )
     adapter = run_loop(task, training, workdir / 'finetuning' / name)
-    peft.save_adapter(folder, adapter, model.name)
+    peft.save_adapter(
+      folder, adapter, model.name, base_fingerprint=model.fingerprint
+    )
 
 
 def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -286,10 +366,10 @@ def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
       summary_sharpness=config.summary.sharpness,
     ),
   )
-  start = None
+  start, fingerprints = None, {}
   if config.start:
-    adapter, table = load_compressor(config.start, model)
-    start = Compressor(adapter, table)
+    start = Compressor(*load_compressor(config.start, model))
+    fingerprints['start'] = fingerprint(model, config.start)
   task = compressor_task(
     model,
     lora,
@@ -301,6 +381,7 @@ def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
     token_rarity(model.tokenizer, passages, config.summary.rarity),
     start,
   )
+  _claim(workdir, config, model, **fingerprints)
   trained = run_loop(task, training, workdir / 'training')
   tokens = config.steps * training.accumulation * config.batch.rows
   tokens *= passages.segments * passages.segment_length

@@ -70,6 +70,21 @@ def test_packed_answers_are_those_one_by_one(model, kind, adapted):
   assert (without.tokens == answers.tokens) == (not adapted)
 
 
+def test_prompts_that_fill_their_row(model):
+  """New tokens take slots of their own, not those of the last prompts."""
+  random = np.random.default_rng(5)
+  context = make_context(random, 'vectors', CONTEXT)
+  prompts = [random.integers(1, 128, 32).tolist() for _ in range(4)]
+  answers = answer_questions(model, context, prompts, None, NEW, ())
+  expected = [
+    lloco.generate(
+      model, prompt, context.values, None, NEW, stop_tokens=()
+    ).tolist()
+    for prompt in prompts
+  ]
+  assert answers.tokens == expected
+
+
 def test_no_context(model):
   prompts = make_prompts(np.random.default_rng(1), 5)[::2]
   context = Context(np.zeros(0, np.int32))

@@ -124,11 +124,15 @@ def test_fingerprints_are_of_content_and_base(saved, copied, tmp_path):
     copied / SUMMARY_TOKENS, {'embed_summary.weight': 1 + np.asarray(table())}
   )
   found.add(apply_compressor(base(), copied).fingerprint)
-  fields = read_fields(saved) | {'base_fingerprint': 'def'}
-  (copied / FIELDS).write_text(json.dumps(fields))
-  shutil.copy(saved / SUMMARY_TOKENS, copied)
   other_base = dataclasses.replace(base(), fingerprint='def')
-  found.add(apply_compressor(other_base, copied).fingerprint)
+  save_compressor(
+    tmp_path / 'base',
+    dataclasses.replace(trained(), fingerprint='def'),
+    tiny.adapter(1),
+    table(),
+    {'segment_length': 32},
+  )
+  found.add(apply_compressor(other_base, tmp_path / 'base').fingerprint)
   assert len(found) == 6
 
 
@@ -196,5 +200,17 @@ def test_an_adapter_of_another_shape_is_refused(copied):
 def test_shipped_compressors_are_known_by_their_base():
   with pytest.raises(ValueError, match="shipped for 'tiny', only for smoll"):
     shipped_compressor('tiny')
-  for name, folder in compressor.SHIPPED.items():
-    assert shipped_compressor(name).name == folder
+  for name in compressor.SHIPPED:
+    fields = read_fields(shipped_compressor(name))
+    assert fields['base'] == name
+    # As the code of today writes it, and of a size that a package can carry.
+    assert {'summary_sharpness', 'segment_length'} <= set(fields)
+    sizes = [path.stat().st_size for path in shipped_compressor(name).iterdir()]
+    assert sum(sizes) < 16_000_000
+
+
+def test_unknown_summary_fields_are_refused(copied):
+  fields = read_fields(copied) | {'summary_scale': 0.1}
+  (copied / FIELDS).write_text(json.dumps(fields))
+  with pytest.raises(ValueError, match='unknown field summary_scale'):
+    apply_compressor(base(), copied)

@@ -150,6 +150,10 @@ def test_workdir_of_another_config_is_refused(run):
     ({'model__name': 'no/such/place'}, 'no/such/place'),
     ({'model__compressor': 'shipped'}, 'No compressor is shipped'),
     ({'lora__targets': ('x_proj',)}, 'x_proj'),
+    ({'prompt__question': 'What?'}, 'must hold {question}'),
+    ({'evaluation__metric': 'bleu'}, "metric is 'bleu'"),
+    ({'evaluation__bootstrap_samples': 0}, 'bootstrap_samples is 0'),
+    ({'model__compressor': 'no/such/folder'}, 'no/such/folder'),
   ],
 )
 def test_bad_config_is_refused_in_a_sentence(
@@ -157,6 +161,50 @@ def test_bad_config_is_refused_in_a_sentence(
 ):
   with pytest.raises((ValueError, OSError), match=sentence):
     experiment.train(changed(small_config(folder), **fields), tmp_path / 'w')
+  # The workdir is still free for the mended config.
+  assert not (tmp_path / 'w').exists()
+
+
+def test_workdir_of_other_weights_is_refused(run, tmp_path):
+  """Also where the config says the same."""
+  config, workdir, _ = run
+  other = write_model(tmp_path / 'other', seed=1)
+  shutil.copytree(workdir, tmp_path / 'w')
+  moved = tmp_path / 'w/config.json'
+  text = moved.read_text().replace(config.model.name, str(other))
+  moved.write_text(text)
+  with pytest.raises(ValueError, match='fingerprints.model was'):
+    experiment.evaluate(changed(config, model__name=str(other)), tmp_path / 'w')
+
+
+def test_evaluation_settings_may_change_after_training(run, tmp_path):
+  config, workdir, _ = run
+  shutil.copytree(workdir, tmp_path / 'w')
+  outcome = experiment.evaluate(
+    changed(config, evaluation__metric='f1', evaluation__max_new_tokens=2),
+    tmp_path / 'w',
+  )
+  assert outcome.metric == 'f1'
+  with pytest.raises(ValueError, match="'lloco' must be among"):
+    experiment.evaluate(changed(config, adapters=('no_context',)), workdir)
+
+
+def test_documents_of_several_groups_are_refused(folder, tmp_path):
+  lines = [
+    {'id': name, 'text': f'The roof of {name} is red.', 'group': name}
+    for name in ('a', 'b')
+  ]
+  data = tmp_path / 'data'
+  data.mkdir()
+  (data / 'documents.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  example = {'id': '1', 'question': 'Roof?', 'answer': 'red'}
+  example['document_id'] = 'a'
+  (data / 'train.jsonl').write_text(json.dumps(example))
+  config = changed(
+    small_config(folder), data__source='jsonl', data__path=str(data)
+  )
+  with pytest.raises(ValueError, match='of the groups a, b'):
+    experiment.train(config, tmp_path / 'w')
 
 
 def test_evaluation_before_training_is_refused(folder, tmp_path):
@@ -208,10 +256,11 @@ def test_compressor_is_trained_saved_and_applied(tmp_path):
   demo = small_config(base)
   demo.model.compressor = str(tmp_path / 'w/compressor')
   demo.adapters = ('lloco',)
-  model = experiment.load_model(demo.model)
+  base_model, model = experiment.load_models(demo.model)
   assert model.config.summary_length == 2
-  plain = experiment.load_model(small_config(base).model)
-  assert model.fingerprint != plain.fingerprint
+  plain, same = experiment.load_models(small_config(base).model)
+  assert plain is same
+  assert base_model.fingerprint == plain.fingerprint != model.fingerprint
   assert not np.allclose(
     model.params['layers']['self_attn']['q_proj']['kernel'],
     plain.params['layers']['self_attn']['q_proj']['kernel'],
@@ -219,4 +268,4 @@ def test_compressor_is_trained_saved_and_applied(tmp_path):
   other = write_model(tmp_path / 'other', seed=1, summary_length=0)
   demo.model.name = str(other)
   with pytest.raises(ValueError, match='load that base'):
-    experiment.load_model(demo.model)
+    experiment.load_models(demo.model)

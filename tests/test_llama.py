@@ -105,6 +105,8 @@ def test_config_written_and_read_back():
     ({'rope_scaling': {'type': 'dynamic', 'factor': 2}}, "scaling 'dynamic'"),
     ({'quantization_config': {'bits': 4}}, 'quantization_config'),
     ({'partial_rotary_factor': 0.5}, 'partial_rotary_factor is 0.5'),
+    ({'attention_dropout': 0.1}, 'attention_dropout is 0.1'),
+    ({'rope_scaling': {'type': 'linear'}}, 'lacks its factor'),
   ],
 )
 def test_networks_that_are_not_computed_are_refused(fields, said):

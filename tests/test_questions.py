@@ -260,12 +260,12 @@ def test_an_epoch_compiles_as_many_programs_as_buckets(tmp_path, monkeypatch):
 
 def test_rows_that_exceed_the_window_are_refused():
   """A question by itself too; what fits exactly is not."""
-  rows, context_of = rows_of(2, 1), vectors(9, 30)
+  rows, counts = rows_of(2, 1), {'0': 9, '1': 30}
   check_questions(rows, 7)
-  check_rows(rows, context_of, 37)
+  check_rows(rows, counts, 37)
   with pytest.raises(ValueError, match='no training examples'):
     check_questions([], 7)
   with pytest.raises(ValueError, match='about 0 takes 7 positions .* of 6'):
     check_questions(rows, 6)
   with pytest.raises(ValueError, match=r'of 1 \(30 positions\) .* of 36'):
-    check_rows(rows, context_of, 36)
+    check_rows(rows, counts, 36)

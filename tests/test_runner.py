@@ -12,6 +12,7 @@ from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.evaluation import runner
+from lloco_jax.evaluation.metrics import accuracy
 from lloco_jax.evaluation.results import read_results, write_results
 from lloco_jax.evaluation.runner import evaluate
 from lloco_jax.evaluation.systems import (
@@ -22,9 +23,10 @@ from lloco_jax.evaluation.systems import (
 )
 from lloco_jax.generation.answering import answer_text
 from lloco_jax.generation.decoding import prefill
+from lloco_jax.nn.lora import merge_adapter
 
 NEW = 4
-PROMPT = Prompt(question='Q:{question}A:')
+PROMPT = Prompt('', 'Q:{question}A:')
 WORDS = 'oak ash elm fir yew '
 # Characters are tokens: with a question of 7 and 4 new tokens in a window of
 # 100, 'b' fits and 'c' does not.
@@ -227,6 +229,33 @@ def test_scores_are_of_the_given_metrics(model, summaries):
     }
 
 
+def test_systems_on_the_base_are_answered_by_it(model, summaries):
+  """And the others by the model, though they read the same."""
+  base = dataclasses.replace(
+    model, params=merge_adapter(model.params, tiny_adapter(1))
+  )
+  systems = [
+    System('base', '', ContextKind.FULL, on_base=True),
+    System('model', '', ContextKind.FULL),
+  ]
+  arguments = (EXAMPLES[:2], DOCUMENTS, summaries)
+  options = dict(max_new_tokens=NEW, progress=False)
+  found = evaluate(model, *arguments, systems, PROMPT, base=base, **options)
+  assert found[0].answers != found[1].answers
+  (alone,) = evaluate(base, *arguments, systems[1:], PROMPT, **options)
+  assert found[0].answers == alone.answers
+
+
+def test_another_document_that_no_question_is_about(model, summaries):
+  (result,) = evaluate(
+    model, EXAMPLES[:1], DOCUMENTS, summaries,
+    [System('other', '', ContextKind.OTHER_SUMMARIES)], PROMPT,
+    max_new_tokens=NEW, progress=False,
+  )  # fmt: skip
+  expected = ask(model, [summaries['b']], [EXAMPLES[0].question])
+  assert [result.answers[0].prediction] == expected
+
+
 def test_examples_about_several_documents(model, summaries):
   examples = [Example('both', '0c?', ('0',), ('b', 'a'))]
   (result,) = evaluate(
@@ -284,9 +313,14 @@ def test_nothing_fits(model, summaries):
       "document 'a' .90 positions.*101 positions; the model has 100",
     ),
     (
-      dict(examples=EXAMPLES[:1], kind=ContextKind.OTHER_SUMMARIES),
+      dict(
+        examples=EXAMPLES[:1],
+        summaries={'a': np.zeros((9, WIDTH))},
+        kind=ContextKind.OTHER_SUMMARIES,
+      ),
       'no other document',
     ),
+    (dict(metrics={'accuracy': accuracy}), 'does not open with the letter'),
   ],
 )
 def test_errors_come_before_any_system_runs(

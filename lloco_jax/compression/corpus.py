@@ -1,6 +1,6 @@
 """The offline stage: every document of a corpus into the summary store."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import hashlib
 import time
@@ -77,6 +77,7 @@ def compress_documents(
   store: Store,
   config: CompressionConfig | None = None,
   progress: bool = True,
+  check: Callable[[Mapping[str, int]], None] | None = None,
 ) -> dict[str, Stored]:
   """Compresses what the store does not have yet, each text once.
 
@@ -92,6 +93,8 @@ def compress_documents(
     config: how documents are cut and batched.
     progress: prints how far it is. What the token cap cuts off and what is
       damaged in the store is printed in any case.
+    check: is told how many vectors each document will have, by id, before
+      the first is compressed, and raises an error to prevent it.
 
   Returns:
     Where each document's summaries are, by document id.
@@ -116,6 +119,8 @@ def compress_documents(
     document = documents[first_names[key]]
     records[key], texts[key] = _tokenise(model, document, key, settings)
   _say_what_is_cut({name: records[key] for name, key in keys.items()})
+  if check is not None:
+    check({name: _stored(records[key]).vectors for name, key in keys.items()})
 
   # Only how many segments: their vectors are read when their turn comes.
   shared = [

@@ -121,6 +121,13 @@ def passage_batches(
   `data.batches.pack`), one for every `passages_per_context` of the B.
   """
 
+  together = config.passages_per_context
+  if batch_size > together and batch_size % together:
+    raise ValueError(
+      f'{batch_size} rows cannot be put {together} a context; make the rows a '
+      'multiple of passages_per_context.'
+    )
+
   def collate(passages: list[Passage]) -> dict[str, np.ndarray]:
     shape = (len(passages), config.segments, config.segment_length)
     segments = np.zeros(shape, np.int32)
@@ -131,7 +138,6 @@ def passage_batches(
         lengths[row, column] = len(ids)
     if not config.questions:
       return {'segments': segments, 'lengths': lengths}
-    together = config.passages_per_context
     packed = pack(
       [
         [

@@ -76,12 +76,7 @@ def score_figure(results: Results) -> 'Figure | None':
 
 
 def seconds_figure(results: Results) -> 'Figure | None':
-  """Seconds per answer, the time to the first token set apart.
-
-  None where no system's time was measured.
-  """
-  from matplotlib.colors import to_rgb
-
+  """Seconds per answer; None where no system's time was measured."""
   systems = [
     system
     for system in results.systems
@@ -93,11 +88,8 @@ def seconds_figure(results: Results) -> 'Figure | None':
   longest = max(system.seconds_per_answer for system in systems)
   for row, system in enumerate(systems):
     color = _ROLES[_role(results, system.name)]['color']
-    lighter = [1 - 0.4 * (1 - part) for part in to_rgb(color)]
     total = system.seconds_per_answer
-    first = min(system.seconds_to_first_token or 0.0, total)
-    axes.barh(row, first, color=color, height=0.62)
-    axes.barh(row, total - first, left=first, color=lighter, height=0.62)
+    axes.barh(row, total, color=color, height=0.62)
     axes.annotate(
       _seconds(total),
       (total, row),
@@ -118,9 +110,7 @@ def seconds_figure(results: Results) -> 'Figure | None':
   axes.tick_params(axis='y', length=0)
   axes.set_xlim(0, 1.12 * longest or 1.0)
   axes.grid(axis='x', color=_LINE, linewidth=0.8)
-  axes.set_xlabel(
-    'seconds per answer (dark: to the first token; light: the rest)'
-  )
+  axes.set_xlabel('seconds per answer')
   axes.set_title('What an answer costs', loc='left', pad=12)
   return figure
 

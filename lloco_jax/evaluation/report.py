@@ -204,8 +204,10 @@ def _how_to_read(results):
     f'Intervals: {results.level:.0%}, bootstrapped over whole documents '
     f'({documents} of them, {results.samples:,} samples, seed '
     f'{results.seed}). Tokens read: tokens or summary vectors of context per '
-    'question, without the question itself. Times: means in seconds per '
-    'answer; making the summaries, once a document, is not among them. '
+    'question, without the question itself. The questions about a document '
+    'are answered together: the first token comes when all of them have been '
+    'read, and the seconds per answer are those of all, divided. Making the '
+    'summaries, once a document, is not among them. '
     f'Numbers in full: [{RESULTS_FILE}]({RESULTS_FILE}), every answer: '
     f'[{PREDICTIONS_FILE}]({PREDICTIONS_FILE}).'
   )

@@ -14,7 +14,7 @@ from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example, check_examples
 from lloco_jax.data.prompts import PLAIN, Prompt, encode_question
 from lloco_jax.evaluation.comparison import Answer, SystemResult
-from lloco_jax.evaluation.metrics import exact_match, f1
+from lloco_jax.evaluation.metrics import accuracy, exact_match, f1
 from lloco_jax.evaluation.systems import System
 from lloco_jax.generation.answering import (
   answer_questions,
@@ -23,7 +23,9 @@ from lloco_jax.generation.answering import (
 )
 from lloco_jax.model import Model
 
-METRICS = {'exact_match': exact_match, 'f1': f1}
+METRICS = {'exact_match': exact_match, 'f1': f1, 'accuracy': accuracy}
+# What fits every answer; accuracy is of letters alone.
+COMMON_METRICS = ('exact_match', 'f1')
 _SECONDS_BETWEEN_LINES = 20
 
 
@@ -57,9 +59,10 @@ def evaluate(
   summaries: Mapping[str, np.ndarray],
   systems: Sequence[System],
   prompt: Prompt = PLAIN,
-  metrics: Mapping[str, Callable] = METRICS,
+  metrics: Mapping[str, Callable] | None = None,
   max_new_tokens: int = 16,
   progress: bool = True,
+  base: Model | None = None,
 ) -> list[SystemResult]:
   """Answers of every system to the examples of a split, scored.
 
@@ -67,20 +70,24 @@ def evaluate(
   the same with the same adapter are run once.
 
   Args:
-    model: the base, with its tokenizer.
+    model: what was compressed and finetuned with, with its tokenizer.
     examples: of one split.
     documents: by id; those that no example asks about are not read.
     summaries: [n, D] by document id.
     systems: see evaluation/systems.py.
     prompt: as in finetuning.
-    metrics: functions of a prediction and its references, by name.
+    metrics: functions of a prediction and its references, by name;
+      COMMON_METRICS by default.
     max_new_tokens: tokens an answer.
     progress: print a line a system, and the time left.
+    base: of the systems on it, where the model is not the base itself.
 
   Raises:
     ValueError: before any system runs, where a document is unknown, lacks
-      summaries or, with its longest question, exceeds the window.
+      summaries or, with its longest question, exceeds the window; or where
+      a metric does not fit the references.
   """
+  metrics = metrics or {name: METRICS[name] for name in COMMON_METRICS}
   if not examples:
     raise ValueError('There are no examples to evaluate; give some.')
   if model.tokenizer is None:
@@ -89,6 +96,9 @@ def evaluate(
       'tokenizer.json.'
     )
   check_examples(examples, documents)
+  for metric in metrics.values():
+    for example in examples:
+      metric('', example.answers)
   groups = _group(model, examples, prompt, max_new_tokens)
   plans = _plan(model, groups, documents, summaries, systems, max_new_tokens)
   # Finetuning ends answers with the tokenizer's token.
@@ -98,12 +108,14 @@ def evaluate(
   results = []
   for system, plan in zip(systems, plans):
     answers = []
+    chosen = base if system.on_base and base is not None else model
     for group, context in plan:
       if context is not None:
-        key = (id(system.adapter), group.document_ids, _digest(context))
+        key = (id(chosen), id(system.adapter))
+        key += (group.document_ids, _digest(context))
         if key not in known:
           known[key] = answer_questions(
-            model,
+            chosen,
             context,
             group.prompts,
             system.adapter,
@@ -145,8 +157,10 @@ def _plan(model, groups, documents, summaries, systems, max_new_tokens):
   """For every system, each group with its context."""
   read = sorted({key for group in groups for key in group.document_ids})
   window = model.config.max_position_embeddings
+  # Of a single document the others are those that no question is about.
+  among = read if len(read) > 1 else sorted(summaries)
   contexts = Contexts(
-    [documents[key] for key in read], model.tokenizer, summaries, window
+    [documents[key] for key in among], model.tokenizer, summaries, window
   )
   plans = []
   for system in systems:

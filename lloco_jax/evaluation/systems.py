@@ -24,15 +24,15 @@ FINETUNED_ON = {
 class System:
   """What is read before a question, and the adapter that answers.
 
-  `finetuned` says that the adapter learnt from questions and answers like
-  those that are asked.
+  `on_base` says that it answers with the base as it was, without what made a
+  compressor of it.
   """
 
   name: str
   description: str
   kind: ContextKind
   adapter: Adapter | None = None
-  finetuned: bool = False
+  on_base: bool = False
 
 
 # Name, key of the adapter, kind of context, description.
@@ -41,51 +41,51 @@ _STANDARD = (
     'no context',
     None,
     ContextKind.NONE,
-    'Before finetuning, given the question alone.',
+    'The base, given the question alone.',
   ),
   (
     'context truncated to the window',
     None,
     ContextKind.WINDOW,
-    'Before finetuning, given as much of the beginning of the text as fits '
-    'the window.',
+    'The base, given as much of the beginning of the text as fits its window.',
   ),
   (
     "truncated to the summaries' token count",
     None,
     ContextKind.BUDGET,
-    'Before finetuning, given as many tokens from the beginning of the text '
-    'as the summaries take.',
+    'The base, given as many tokens from the beginning of the text as the '
+    'summaries take.',
   ),
   (
     'full context',
     None,
     ContextKind.FULL,
-    'Before finetuning, given the whole text, where it fits the window.',
+    'The base, given the whole text, where it fits the window.',
   ),
   (
     'compressed without finetuning',
     None,
     ContextKind.SUMMARIES,
-    'Before finetuning, given the summaries.',
+    'The compressor, given the summaries.',
   ),
   (
     MAIN_SYSTEM,
     'lloco',
     ContextKind.SUMMARIES,
-    'Finetuned on summaries, given the summaries.',
+    'The compressor, finetuned on summaries, given the summaries.',
   ),
   (
     CONTROLS[0],
     'no_context',
     ContextKind.NONE,
-    'Finetuned on questions alone, given the question alone.',
+    'The compressor, finetuned on questions alone, given the question alone.',
   ),
   (
     CONTROLS[1],
     'truncated',
     ContextKind.BUDGET,
-    'Finetuned on as many tokens of text as the summaries take, given as many.',
+    'The compressor, finetuned on as many tokens of text as the summaries '
+    'take, given as many.',
   ),
   (
     CONTROLS[2],
@@ -113,7 +113,13 @@ def standard_systems(adapters: Mapping[str, Adapter]) -> list[System]:
       f'{", ".join(FINETUNED_ON)}.'
     )
   return [
-    System(name, description, kind, adapters.get(key), key is not None)
+    System(
+      name,
+      description,
+      kind,
+      adapters.get(key),
+      key is None and kind != ContextKind.SUMMARIES,
+    )
     for name, key, kind, description in _STANDARD
     if key is None or key in adapters
   ]

@@ -14,9 +14,16 @@ import orbax.checkpoint as ocp
 from lloco_jax.finetuning.optimizer import path_names
 
 CONFIG_FILE = 'config.json'
-# They change how a run is watched, not what it computes.
+# They change how a run is watched and scored, not what it trains.
 IGNORED = frozenset(
-  {'log_every', 'eval_every', 'checkpoint_every', 'keep', 'tensorboard'}
+  {
+    'log_every',
+    'eval_every',
+    'checkpoint_every',
+    'keep',
+    'tensorboard',
+    'evaluation',
+  }
 )
 
 

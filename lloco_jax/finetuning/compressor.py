@@ -318,6 +318,9 @@ def compressor_task(
   """The task of training a compressor on batches of `data.passages`.
 
   It goes on from `start`, or begins with a fresh one.
+
+  Raises:
+    ValueError: the adapter of `start` is not what `lora` says.
   """
   config = model.config
 
@@ -334,7 +337,16 @@ def compressor_task(
       rarity,
     )
 
-  if start is None:
+  if start is not None:
+    held = start.adapter
+    theirs = (held.rank, held.alpha, held.dropout, set(held.targets))
+    ours = (lora.rank, lora.alpha, lora.dropout, set(lora.targets))
+    if theirs != ours:
+      raise ValueError(
+        'The compressor to go on from has LoRA of rank, alpha, dropout and '
+        f'targets {theirs}, not {ours}; give the same.'
+      )
+  else:
     start = init_compressor(model.params, config, lora, key)
   return Task(start, model.params, loss, batches, positions=positions)
 

@@ -5,7 +5,7 @@ is read once a row; with one question a row it is the paper's layout (Tan et
 al. 2024, section 3.2). The loss sees the answers alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 
 import grain
@@ -67,19 +67,21 @@ def check_questions(rows: Sequence[Row], window: int) -> None:
 
 
 def check_rows(
-  rows: Sequence[Row],
-  context_of: Callable[[tuple[str, ...]], Context],
-  window: int,
+  rows: Sequence[Row], vectors: Mapping[str, int], window: int
 ) -> None:
-  """Raises ValueError for a context and question longer than the window."""
+  """Raises ValueError where summaries and a question exceed the window.
+
+  `vectors` counts the summary vectors of each document, which no context of
+  finetuning is longer than.
+  """
   for row in rows:
     longest = _longest_question(row)
-    context = len(context_of(row.document_ids))
+    context = sum(vectors[name] for name in row.document_ids)
     if context + longest > window:
       raise ValueError(
-        f'The context of {", ".join(row.document_ids)} ({context} positions) '
+        f'The summaries of {", ".join(row.document_ids)} ({context} positions) '
         f'and a question ({longest}) exceed the window of {window}; compress '
-        'it further or leave the document out.'
+        'further or leave the document out.'
       )
 
 

@@ -140,7 +140,7 @@ def _answer_row(
 
   reading = (
     model.params, model.config, context, context_lengths, ids, lengths,
-    adapter, None, steps - 1,
+    adapter, None, count * (steps - 1),
   )  # fmt: skip
   (first, cache), to_first = _timed(prefill, *reading)
   writing = (

@@ -68,19 +68,20 @@ class LlamaConfig:
         'config.json: the checkpoint is quantised (quantization_config); use '
         'one in bfloat16, float16 or float32, or a GGUF file.'
       )
-    if fields.get('partial_rotary_factor', 1) != 1:
-      raise ValueError(
-        f'config.json: partial_rotary_factor is '
-        f'{fields["partial_rotary_factor"]}; only 1 is supported.'
-      )
+    # transformers 5 moved the rotary settings into `rope_parameters`.
+    rope = fields.get('rope_parameters') or {}
+    for name, only in (('partial_rotary_factor', 1), ('attention_dropout', 0)):
+      found = {**rope, **fields}.get(name, only)
+      if found != only:
+        raise ValueError(
+          f'config.json: {name} is {found}; only {only} is supported.'
+        )
     heads = fields['num_attention_heads']
     eos = fields.get('eos_token_id')
     if eos is None:
       eos = ()
     elif isinstance(eos, int):
       eos = (eos,)
-    # transformers 5 moved the rotary settings into `rope_parameters`.
-    rope = fields.get('rope_parameters') or {}
     theta = fields.get('rope_theta') or rope.get('rope_theta') or 10_000.0
     return cls(
       vocab_size=fields['vocab_size'],
@@ -93,7 +94,7 @@ class LlamaConfig:
       max_position_embeddings=fields.get('max_position_embeddings', 2048),
       rms_norm_eps=fields.get('rms_norm_eps', 1e-6),
       rope_theta=float(theta),
-      rope_scaling=_rope_scaling(fields.get('rope_scaling') or rope),
+      rope_scaling=_rope_scaling(fields.get('rope_scaling') or rope, fields),
       tie_word_embeddings=bool(fields.get('tie_word_embeddings', False)),
       attention_bias=bool(fields.get('attention_bias', False)),
       mlp_bias=bool(fields.get('mlp_bias', False)),
@@ -122,6 +123,8 @@ class LlamaConfig:
       fields = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
       raise ValueError(f'{path} is not valid JSON: {error}.') from error
+    if not isinstance(fields, dict):
+      raise ValueError(f'{path} holds no JSON object; download it again.')
     try:
       return cls.from_huggingface(fields)
     except KeyError as error:
@@ -140,7 +143,7 @@ class LlamaConfig:
     return fields
 
 
-def _rope_scaling(fields: dict) -> RopeScaling | None:
+def _rope_scaling(fields: dict, config: dict) -> RopeScaling | None:
   kind = fields.get('rope_type') or fields.get('type') or 'default'
   if kind == 'default':
     return None
@@ -149,9 +152,14 @@ def _rope_scaling(fields: dict) -> RopeScaling | None:
       f"config.json: rope scaling '{kind}' is not supported; "
       "use a checkpoint with 'linear', 'llama3' or none."
     )
+  # As transformers has it, where the scaling does not say.
+  window = config.get('max_position_embeddings', 2048)
+  fields = {'original_max_position_embeddings': window, **fields}
   given = {
     field.name: fields[field.name]
     for field in dataclasses.fields(RopeScaling)
     if field.name in fields
   }
+  if 'factor' not in given:
+    raise ValueError(f"config.json: rope scaling '{kind}' lacks its factor.")
   return RopeScaling(kind=kind, **given)

@@ -168,7 +168,11 @@ def merge_adapter(params: dict, adapter: Adapter) -> dict:
     layers[block] = dict(layers[block])
     for name, pair in projections.items():
       kernel = layers[block][name]['kernel']
-      delta = jnp.einsum('ldr,lrf->ldf', pair['a'], pair['b']) * adapter.scale
+      # Summaries are stored by what merged weights compute: on every device
+      # the same, where the default precision may be lower.
+      delta = adapter.scale * jnp.einsum(
+        'ldr,lrf->ldf', pair['a'], pair['b'], precision='highest'
+      )
       merged = (kernel.astype(delta.dtype) + delta).astype(kernel.dtype)
       layers[block][name] = {**layers[block][name], 'kernel': merged}
   return {**params, 'layers': layers}

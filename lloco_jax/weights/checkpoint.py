@@ -1,7 +1,5 @@
 """Loading a checkpoint, whatever its form."""
 
-import pathlib
-
 import jax
 import jax.numpy as jnp
 
@@ -34,24 +32,21 @@ def load(name, dtype: str = 'float32') -> Model:
   path = sources.resolve(name)
   if path.is_dir():
     config = LlamaConfig.from_file(path / 'config.json')
-    params = huggingface.load_params(path, config, dtype)
+    # First, so that its errors come before the long reading of weights.
     eos_id = config.eos_token_ids[0] if config.eos_token_ids else None
     tokenizer = Tokenizer.from_folder(path, eos_id)
+    params = huggingface.load_params(path, config, dtype)
   else:
     file = gguf.open_gguf(path)
-    config, params = gguf.load_gguf(file, dtype)
     tokenizer = Tokenizer.from_gguf(file)
+    config, params = gguf.load_gguf(file, dtype)
   return Model(
     config=config,
     params=_to_device(params),
     tokenizer=tokenizer,
-    name=_plain_name(name),
+    name=str(name),
     fingerprint=sources.fingerprint(path),
   )
-
-
-def _plain_name(name) -> str:
-  return str(name) if isinstance(name, pathlib.Path) else name
 
 
 def _to_device(params: dict) -> dict:

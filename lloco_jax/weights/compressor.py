@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lloco_jax.model import Model
+from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter, merge_adapter
 from lloco_jax.weights import peft
 from lloco_jax.weights.huggingface import (
@@ -25,6 +26,8 @@ from lloco_jax.weights.huggingface import (
 
 FIELDS = 'compressor.json'
 SUMMARY_TOKENS = 'summary_tokens.safetensors'
+# Of the config, that decide what a vector is.
+_SUMMARY_FIELDS = ('summary_length', 'accumulate_summary', 'summary_sharpness')
 _TENSOR = 'embed_summary.weight'
 _FILES = (FIELDS, SUMMARY_TOKENS, peft.CONFIG, peft.WEIGHTS)
 # Shipped with the package, by the name of their base.
@@ -59,8 +62,10 @@ def save_compressor(
     fields: what else is worth saying: segment length, data, tokens, seed.
   """
   folder = pathlib.Path(folder)
+  # A kill leaves no compressor rather than a mixture of two.
+  (folder / FIELDS).unlink(missing_ok=True)
   # Half the size; training goes on from it as well as from float32.
-  peft.save_adapter(folder, adapter, model.name, np.float16)
+  peft.save_adapter(folder, adapter, model.name, np.float16, model.fingerprint)
   table = np.asarray(embed_summary, np.float32)
   write_safetensors(folder / SUMMARY_TOKENS, {_TENSOR: table})
   config = model.config
@@ -69,9 +74,7 @@ def save_compressor(
     {
       'base': model.name,
       'base_fingerprint': model.fingerprint,
-      'summary_length': config.summary_length,
-      'accumulate_summary': config.accumulate_summary,
-      'summary_sharpness': config.summary_sharpness,
+      **{name: getattr(config, name) for name in _SUMMARY_FIELDS},
       **fields,
     },
   )
@@ -95,6 +98,13 @@ def read_fields(folder) -> dict:
     fields = json.loads(path.read_text(encoding='utf-8'))
     for name in ('base', 'base_fingerprint', 'summary_length'):
       fields[name]
+    strange = [
+      name
+      for name in fields
+      if 'summary' in name and name not in _SUMMARY_FIELDS
+    ]
+    if strange:
+      raise ValueError(f'unknown field {strange[0]}')
   except (ValueError, KeyError, TypeError) as error:
     raise ValueError(
       f'{path} is damaged ({error!r}); copy the folder again.'
@@ -107,7 +117,8 @@ def load_compressor(folder, model: Model) -> tuple[Adapter, jax.Array]:
 
   Raises:
     FileNotFoundError: the folder or one of its files is missing.
-    ValueError: the compressor is of another base, or damaged.
+    ValueError: the compressor is of another base, or damaged; or the model's
+      config has other summary fields than the folder's.
   """
   folder = pathlib.Path(folder)
   fields = read_fields(folder)
@@ -116,6 +127,13 @@ def load_compressor(folder, model: Model) -> tuple[Adapter, jax.Array]:
       f"The compressor in {folder} was trained on '{fields['base']}' with "
       f'other weights than those of {model.name}; load that base.'
     )
+  if model.config.summary_length:
+    for name, value in _summary_fields(fields).items():
+      if getattr(model.config, name) != value:
+        raise ValueError(
+          f'The compressor in {folder} has {name} {value}, not '
+          f'{getattr(model.config, name)}; give the same to go on from it.'
+        )
   tensors = open_tensors(folder / SUMMARY_TOKENS)
   if set(tensors) != {_TENSOR}:
     raise ValueError(
@@ -129,25 +147,29 @@ def load_compressor(folder, model: Model) -> tuple[Adapter, jax.Array]:
       f'{folder / SUMMARY_TOKENS} holds {list(table.shape)}, not the '
       f'{list(wanted)} that {FIELDS} and the base say; copy the folder again.'
     )
-  adapter = peft.load_adapter(folder, model.config)
+  adapter = peft.load_adapter(folder, model.config, model.fingerprint)
   return adapter, jnp.asarray(table)
 
 
-def apply_compressor(model: Model, folder) -> Model:
+def apply_compressor(model: Model, folder='shipped') -> Model:
   """The base as a compressor: adapter merged, summary tokens added.
+
+  Args:
+    model: the base.
+    folder: of the compressor; 'shipped' is the one that comes with the
+      package.
 
   Raises:
     FileNotFoundError: the folder or one of its files is missing.
-    ValueError: the compressor is of another base, or damaged.
+    ValueError: the compressor is of another base, or damaged; or none is
+      shipped for this one.
   """
+  if folder == 'shipped':
+    folder = shipped_compressor(model.name)
   folder = pathlib.Path(folder)
   adapter, table = load_compressor(folder, model)
-  fields = read_fields(folder)
   config = dataclasses.replace(
-    model.config,
-    summary_length=fields['summary_length'],
-    accumulate_summary=fields.get('accumulate_summary', True),
-    summary_sharpness=fields.get('summary_sharpness', 0.0),
+    model.config, **_summary_fields(read_fields(folder))
   )
   params = merge_adapter(model.params, adapter)
   dtype = params['norm']['scale'].dtype
@@ -156,12 +178,21 @@ def apply_compressor(model: Model, folder) -> Model:
     config=config,
     params=params,
     tokenizer=model.tokenizer,
-    name=model.name,
-    fingerprint=_fingerprint(model, folder),
+    name=f'{model.name} with the compressor {folder.name}',
+    fingerprint=fingerprint(model, folder),
   )
 
 
-def _fingerprint(model: Model, folder: pathlib.Path) -> str:
+def _summary_fields(fields: dict) -> dict:
+  return {
+    name: fields.get(name, LlamaConfig.__dataclass_fields__[name].default)
+    for name in _SUMMARY_FIELDS
+  }
+
+
+def fingerprint(model: Model, folder) -> str:
+  """Identifies a compressor by its base and the content of its folder."""
+  folder = pathlib.Path(folder)
   digest = hashlib.sha256(model.fingerprint.encode())
   for name in _FILES:
     digest.update((folder / name).read_bytes())

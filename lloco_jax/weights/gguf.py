@@ -24,7 +24,7 @@ _NAMES = {
   'mlp.down_proj': 'ffn_down',
 }
 _ROPE_FACTORS = 'rope_freqs.weight'
-# Every field below decides what is computed; one not listed is refused.
+# One that is not listed is refused: it might decide what is computed.
 _FIELDS = {
   'block_count',
   'embedding_length',
@@ -122,6 +122,16 @@ def load_gguf(path, dtype='float32') -> tuple[LlamaConfig, dict]:
     if name != _ROPE_FACTORS
   }
   layout.check(places, shapes, file.path)
+  for kind, name in {
+    file.tensors[name].tensor_type: name for name in places
+  }.items():
+    try:
+      quants.dequantize(file.tensors[name].data[:1], kind)
+    except NotImplementedError as error:
+      raise ValueError(
+        f'{file.path}: {name} is of the type {kind.name}, which cannot be '
+        'dequantised; use a file with another quantisation.'
+      ) from error
   params = layout.allocate(config, dtype)
   for name, slot in places.items():
     tensor = file.tensors[name]
@@ -234,8 +244,9 @@ def _shortest(value: float) -> float:
 
 
 def _rope_scaling(file: File, head_dim: int) -> RopeScaling | None:
-  kind = file.field('llama.rope.scaling.type', 'none')
   factor = file.field('llama.rope.scaling.factor')
+  # Where the type is left out, llama.cpp takes it for linear.
+  kind = file.field('llama.rope.scaling.type', 'linear' if factor else 'none')
   if factor is None:
     factor = file.field('llama.rope.scale_linear', 1.0)
     kind = 'linear' if factor != 1.0 else kind

@@ -128,11 +128,18 @@ def open_tensors(path: pathlib.Path) -> dict[str, Tensor]:
   return _open_torch(path)
 
 
-def write_safetensors(path: pathlib.Path, tensors: dict) -> None:
+def write_safetensors(path: pathlib.Path, tensors: dict, **metadata) -> None:
   """Writes numpy arrays so that a reader sees the whole file or none."""
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-  safetensors.numpy.save_file(tensors, temporary, metadata={'format': 'pt'})
+  metadata = {'format': 'pt', **metadata}
+  safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
   os.replace(temporary, path)
+
+
+def read_metadata(path: pathlib.Path) -> dict[str, str]:
+  """The metadata of a safetensors file that `open_tensors` could open."""
+  with safetensors.safe_open(path, framework='numpy') as file:
+    return file.metadata() or {}
 
 
 def write_json(path: pathlib.Path, fields: dict) -> None:

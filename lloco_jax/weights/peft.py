@@ -31,16 +31,22 @@ _READ += ('use_rslora', 'bias', 'init_lora_weights')
 # What says nothing about the weights; any other field that is set is refused.
 _SILENT = ('auto_mapping', 'base_model_name_or_path', 'inference_mode')
 _SILENT += ('task_type', 'revision', 'peft_version', 'ensure_weight_tying')
+# Key of the metadata of the weights.
+_BASE = 'base_fingerprint'
 # PEFT's initialisations that leave the base as it is.
 _PLAIN_INITS = (True, False, None, 'gaussian', 'eva', 'orthogonal')
 
 
-def load_adapter(folder, config: LlamaConfig) -> Adapter:
+def load_adapter(
+  folder, config: LlamaConfig, base_fingerprint: str = ''
+) -> Adapter:
   """Reads a PEFT LoRA adapter for the base of `config`, in float32.
 
   Args:
     folder: a local folder, or the hub name of one.
     config: the base's.
+    base_fingerprint: of the base; compared with that of the base that the
+      adapter was trained on, where the folder says it.
 
   Raises:
     FileNotFoundError: the folder or one of its two files is missing.
@@ -53,6 +59,7 @@ def load_adapter(folder, config: LlamaConfig) -> Adapter:
   if fields.get('use_rslora'):
     alpha *= math.sqrt(rank)  # PEFT divides by sqrt(r) here, not by r
   tensors, path = _open_weights(folder)
+  _check_base(path, fields, base_fingerprint)
   targets = _targets(folder, fields, tensors, config)
   shapes = projection_shapes(config)
   expected = {
@@ -98,11 +105,17 @@ def load_adapter(folder, config: LlamaConfig) -> Adapter:
 
 
 def save_adapter(
-  folder, adapter: Adapter, base_name: str, dtype=np.float32
+  folder,
+  adapter: Adapter,
+  base_name: str,
+  dtype=np.float32,
+  base_fingerprint: str = '',
 ) -> None:
   """Writes an adapter as a PEFT folder, which peft loads on `base_name`.
 
-  A tree of gradients of an adapter can be written the same way.
+  `base_fingerprint`, where it is given, keeps it from other bases of the same
+  shape; it stands in the metadata of the weights. A tree of gradients of an
+  adapter can be written the same way.
 
   Raises:
     ValueError: the adapter is a bank of several.
@@ -124,7 +137,10 @@ def save_adapter(
             f'lora_{side.upper()}.weight'
           )
           tensors[key] = np.ascontiguousarray(matrix.T)
-  huggingface.write_safetensors(folder / WEIGHTS, tensors)
+  # Weights without a config are no adapter: a kill leaves none, not a mixture.
+  (folder / CONFIG).unlink(missing_ok=True)
+  metadata = {_BASE: base_fingerprint} if base_fingerprint else {}
+  huggingface.write_safetensors(folder / WEIGHTS, tensors, **metadata)
   alpha = adapter.alpha
   fields = {
     'peft_type': 'LORA',
@@ -151,6 +167,8 @@ def _read_config(folder: pathlib.Path) -> dict:
     fields = json.loads(path.read_text(encoding='utf-8'))
   except ValueError as error:
     raise ValueError(f'{path} is not valid JSON: {error}.') from error
+  if not isinstance(fields, dict):
+    raise ValueError(f'{path} holds no JSON object; download it again.')
   if fields.get('peft_type') != 'LORA':
     raise ValueError(
       f'{path}: peft_type is {fields.get("peft_type")!r}; '
@@ -228,6 +246,18 @@ def _open_weights(folder: pathlib.Path):
     f'{folder / WEIGHTS} is missing: an adapter is a folder with {CONFIG} '
     f'and {WEIGHTS}.'
   )
+
+
+def _check_base(path: pathlib.Path, fields: dict, fingerprint: str) -> None:
+  if not fingerprint or path.suffix != '.safetensors':
+    return
+  trained_on = huggingface.read_metadata(path).get(_BASE, fingerprint)
+  if trained_on != fingerprint:
+    raise ValueError(
+      f"{path} was trained on '{fields.get('base_model_name_or_path')}' with "
+      'other weights than those of this base (or another compressor); load '
+      'that one, or train the adapter again.'
+    )
 
 
 def _unexpected(path, name: str, key, targets, config: LlamaConfig) -> str:

@@ -84,15 +84,16 @@ class Tokenizer:
     except Exception as error:  # of many kinds, by the kind of file
       raise ValueError(
         f'{folder} has no tokenizer.json, and transformers cannot make one '
-        f'of its other files ({error}); add a tokenizer.json.'
+        f'of its other files ({str(error).strip().splitlines()[:1]}); add a '
+        'tokenizer.json.'
       ) from error
     return cls(
       backend, eos_id if read.eos_token_id is None else read.eos_token_id
     )
 
   @classmethod
-  def from_gguf(cls, path) -> 'Tokenizer':
-    """Builds the tokenizer from the fields of a GGUF file.
+  def from_gguf(cls, path) -> 'Tokenizer | None':
+    """Builds the tokenizer from a GGUF file's fields; None without them.
 
     Args:
       path: of the file, or the file opened by `gguf.open_gguf`.
@@ -101,7 +102,10 @@ class Tokenizer:
       ValueError: its tokenizer is of a kind that is not supported.
     """
     file = path if isinstance(path, gguf.File) else gguf.open_gguf(path)
-    kind = file.need('tokenizer.ggml.model')
+    kind = file.field('tokenizer.ggml.model')
+    if kind is None:
+      return None
+    # llama.cpp splits by a rule of its own where the file names none.
     rule = file.field('tokenizer.ggml.pre', 'default')
     if kind != 'gpt2' or rule not in _RULES:
       raise ValueError(
@@ -175,7 +179,6 @@ def _byte_level():
 
 # How llama.cpp's names for the rules cut text into words before BPE.
 _RULES = {
-  'default': _byte_level,
   'gpt-2': _byte_level,
   'smollm': lambda: pre_tokenizers.Sequence(
     [pre_tokenizers.Digits(individual_digits=True), _byte_level()]
