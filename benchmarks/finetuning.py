@@ -47,14 +47,15 @@ def ours(options: dict):
   if not options['packed']:
     rows = [([one], context) for group, context in rows for one in group]
   size = options['rows']
-  batches = []
-  for part in (rows[i : i + size] for i in range(0, len(rows), size)):
+  parts = [rows[i : i + size] for i in range(0, len(rows), size)]
+
+  def collate(part):
     batch = pack([group for group, _ in part])
     batch['context'] = np.stack([context for _, context in part])
     batch['context_lengths'] = np.full(len(part), options['context'], np.int32)
-    batches.append(batch)
+    return jax.device_put(batch)
 
-  task = question_task(model, adapter, batches, options['remat'])
+  task = question_task(model, adapter, [], options['remat'])
   settings = OptimizerConfig(learning_rate=RATE, schedule='constant')
   optimizer = make_optimizer(settings, total_steps=1)
   state = initial_state(adapter, optimizer)
@@ -66,8 +67,8 @@ def ours(options: dict):
 
   def run():
     nonlocal state, sums
-    for batch in batches:
-      batch = jax.device_put(batch)
+    for part in parts:
+      batch = collate(part)
       sums = accumulate(
         sums, state.trainable, state.step, task.frozen, batch, key
       )

@@ -100,11 +100,17 @@ def measure(params, config, count: int, segment_length: int, repeats: int):
       'reuse bytes': reuse_bytes,
       'rerun bytes': rerun_bytes,
     }
-    for _ in range(repeats):
-      seconds, after = reuse()
-      row['reuse seconds'].append(seconds)
-      seconds, again = rerun()
-      row['rerun seconds'].append(seconds)
+    for turn in range(repeats):
+      # In turn, so that neither always finds the other's data in the caches.
+      for name, run in (('reuse', reuse), ('rerun', rerun))[
+        :: 1 - turn % 2 * 2
+      ]:
+        seconds, state_after = run()
+        row[f'{name} seconds'].append(seconds)
+        if name == 'reuse':
+          after = state_after
+        else:
+          again = state_after
     error = jnp.abs(after.vectors - again.vectors).max()
     row['difference'] = float(error / jnp.abs(again.vectors).max())
     row['kept bytes'] = tree_bytes(after.prefix)

@@ -15,8 +15,8 @@ def get_config():
 
   config.data.source = 'reports'
   config.data.seed = 0
-  config.data.train_documents = 14
-  config.data.validation_documents = 8
+  config.data.train_documents = 12
+  config.data.validation_documents = 12
   config.data.questions_per_document = 24
   config.data.words = (1300, 3300)
 
@@ -26,6 +26,6 @@ def get_config():
   # One row is a document with all its training questions.
   config.batch.questions_per_row = 24
   config.batch.rows = 1
-  config.epochs = 4
-  config.training.optimizer.learning_rate = 2e-3
+  config.epochs = 3
+  config.training.optimizer.learning_rate = 1e-3
   return config

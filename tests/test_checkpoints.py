@@ -114,6 +114,8 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage):
   assert step == 2 and batch == 2
   assert (trainable.weights['a'] == 2.0).all()
   assert [path.name for path in folder.iterdir()] == ['2']
+  aside = folder.with_name(f'{folder.name}_unreadable')
+  assert [path.name for path in aside.iterdir()] == ['3']
 
 
 def test_all_damaged_is_said(tmp_path):

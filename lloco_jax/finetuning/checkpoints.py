@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import json
 import os
 from pathlib import Path
+import shutil
 from typing import Any
 
 from absl import logging
@@ -137,8 +138,8 @@ class Checkpoints:
     """The newest state that can be read, or None where there is none.
 
     `trainable` and `optimizer` give shapes, dtypes and shardings of the arrays
-    to restore; `batches`, a grain iterator, is put where it was. A damaged
-    checkpoint is removed and the one before it taken.
+    to restore; `batches`, a grain iterator, is put where it was. A checkpoint
+    that cannot be read is set aside and the one before it taken.
 
     Returns:
       step, trainable, optimizer.
@@ -173,7 +174,7 @@ class Checkpoints:
       except Exception as error:
         damage = damage or (step, error)
         continue
-      self.forget_after(step)
+      self._set_aside_after(step)
       return step, restored['trainable'], restored['optimizer']
     if damage:
       step, error = damage
@@ -184,15 +185,22 @@ class Checkpoints:
       ) from error
     return None
 
-  def forget_after(self, step: int):
+  def _set_aside_after(self, step: int):
+    """Moves what could not be read away: it may be the disk's fault."""
+    aside = self.folder.with_name(f'{self.folder.name}_unreadable')
     for damaged in [s for s in self.manager.all_steps() if s > step]:
       logging.warning(
-        'The checkpoint of step %d in %s is damaged; going on from step %d.',
+        'The checkpoint of step %d in %s cannot be read and is moved to %s; '
+        'going on from step %d.',
         damaged,
         self.folder,
+        aside,
         step,
       )
-      self.manager.delete(damaged)
+      aside.mkdir(exist_ok=True)
+      shutil.rmtree(aside / str(damaged), ignore_errors=True)
+      (self.folder / str(damaged)).rename(aside / str(damaged))
+    self.manager.reload()
 
   def close(self):
     """Waits for what is being saved."""
