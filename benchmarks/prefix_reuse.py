@@ -100,22 +100,17 @@ def measure(params, config, count: int, segment_length: int, repeats: int):
       'reuse bytes': reuse_bytes,
       'rerun bytes': rerun_bytes,
     }
+    ways, after = {'reuse': reuse, 'rerun': rerun}, {}
     for turn in range(repeats):
       # In turn, so that neither always finds the other's data in the caches.
-      for name, run in (('reuse', reuse), ('rerun', rerun))[
-        :: 1 - turn % 2 * 2
-      ]:
-        seconds, state_after = run()
+      for name in sorted(ways, reverse=turn % 2 == 1):
+        seconds, after[name] = ways[name]()
         row[f'{name} seconds'].append(seconds)
-        if name == 'reuse':
-          after = state_after
-        else:
-          again = state_after
-    error = jnp.abs(after.vectors - again.vectors).max()
+    state, again = after['reuse'], after['rerun']
+    error = jnp.abs(state.vectors - again.vectors).max()
     row['difference'] = float(error / jnp.abs(again.vectors).max())
-    row['kept bytes'] = tree_bytes(after.prefix)
-    state = after
-    vectors = jnp.concatenate([vectors, after.vectors], axis=1)
+    row['kept bytes'] = tree_bytes(state.prefix)
+    vectors = jnp.concatenate([vectors, state.vectors], axis=1)
     rows.append(row)
     print(f'\rsegment {index + 1}/{count}', end='', file=sys.stderr)
   print(file=sys.stderr)

@@ -76,6 +76,9 @@ def finetuning(name):
   config.compression.segment_length = 1536
   # Documents compressed side by side.
   config.compression.rows = 4
+  # Text is tokenised in blocks of so many characters (the paper's code takes
+  # 10,000); 0 takes it whole.
+  config.compression.block_characters = 0
   # Tokens of a document that are read at most (the paper's cap).
   config.compression.token_cap = 122_880
   # Folder of the summaries; '' is the workdir's own.

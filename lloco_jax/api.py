@@ -69,6 +69,7 @@ def compress(
     ids = ids[None]
     earlier = None if earlier is None else jnp.asarray(earlier)[None]
   lengths = split_length(ids.shape[1], segment_length, segment_lengths)
+  check_compressor(model.config, max(lengths))
   check_adapter(model, adapter)
   if earlier is not None:
     _check_earlier(model, earlier, ids.shape[0])

@@ -262,6 +262,7 @@ def _summaries(config, workdir, model, dataset, check=None) -> dict:
       segment_length=config.compression.segment_length,
       rows=config.compression.rows,
       token_cap=config.compression.token_cap,
+      block_characters=config.compression.block_characters or None,
     ),
     check=check,
   )

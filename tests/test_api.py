@@ -110,6 +110,10 @@ REFUSED = {
     compress(segment_lengths=[3, 3]),
     r'\[3, 3\] .* the 7 tokens',
   ),
+  'a segment beyond the window': (
+    compress(ids=np.ones((2, 62), int), segment_length=62),
+    'segment of 62 tokens and 3 summary tokens exceeds .* of 64',
+  ),
   'an empty segment': (compress(segment_lengths=[7, 0]), 'must be positive'),
   'no segments': (compress(segment_lengths=[]), 'the 7 tokens'),
   'a segment length of zero': (compress(segment_length=0), 'must be >= 1'),

@@ -218,12 +218,6 @@ def test_base_that_cannot_compress_is_refused(tmp_path):
     experiment.train(small_config(base), tmp_path / 'w')
 
 
-def test_questions_that_exceed_the_window_are_refused(tmp_path):
-  base = write_model(tmp_path / 'base', window=24)
-  with pytest.raises(ValueError, match='window'):
-    experiment.train(small_config(base), tmp_path / 'w')
-
-
 def test_loss_of_nan_stops_the_run(folder, tmp_path):
   broken = tmp_path / 'broken'
   shutil.copytree(folder, broken)

@@ -72,6 +72,16 @@ def test_existing_paths_are_themselves(tmp_path):
   assert sources.resolve(file) == file
 
 
+def test_the_gguf_file_of_a_folder(tmp_path):
+  (tmp_path / 'a.gguf').write_bytes(MEMBER)
+  assert sources.resolve(tmp_path) == tmp_path / 'a.gguf'
+  (tmp_path / 'b.gguf').write_bytes(MEMBER)
+  with pytest.raises(ValueError, match='2 .gguf files'):
+    sources.resolve(tmp_path)
+  (tmp_path / 'config.json').write_text('{}')
+  assert sources.resolve(tmp_path) == tmp_path
+
+
 def test_home_is_expanded(tmp_path, monkeypatch):
   monkeypatch.setenv('HOME', str(tmp_path))
   (tmp_path / 'model').mkdir()

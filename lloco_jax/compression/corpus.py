@@ -52,7 +52,7 @@ def store_settings(model: Model, config: CompressionConfig) -> Settings:
   Raises:
     ValueError: the model is no compressor or has no tokenizer.
   """
-  check_compressor(model.config)
+  check_compressor(model.config, config.segment_length)
   if model.tokenizer is None:
     raise ValueError(
       f"The checkpoint '{model.name}' has no tokenizer, so it cannot read "

@@ -65,12 +65,19 @@ def prefix_slots(config: LlamaConfig, segments: int) -> int:
   return room * config.summary_length
 
 
-def check_compressor(config: LlamaConfig) -> None:
-  """Raises ValueError unless the checkpoint can write summary vectors."""
+def check_compressor(config: LlamaConfig, segment: int = 0) -> None:
+  """Raises ValueError unless the checkpoint can compress such a segment."""
   if not config.summary_length:
     raise ValueError(
       'This checkpoint has no summary tokens, so it cannot compress; load an '
       'AutoCompressor, whose config.json has summary_length.'
+    )
+  needed = segment + config.summary_length
+  if needed > config.max_position_embeddings:
+    raise ValueError(
+      f'A segment of {segment} tokens and {config.summary_length} summary '
+      f"tokens exceeds the model's window of {config.max_position_embeddings}; "
+      'make segments shorter.'
     )
 
 

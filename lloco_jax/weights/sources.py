@@ -38,7 +38,7 @@ WHEELS = {
   ),
 }
 _HUB_NAME = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+')
-_HUB_FILES = ('*.json', '*.safetensors', 'tokenizer.model')
+_HUB_FILES = ('*.json', '*.safetensors', 'tokenizer.model', 'merges.txt')
 # Below this many bytes a file is hashed faster than the cache pays off.
 _SMALL = 16 * 2**20
 
@@ -47,16 +47,19 @@ def resolve(name) -> pathlib.Path:
   """The local folder or file of a checkpoint, fetched first where need be.
 
   Args:
-    name: a folder, a .gguf file, 'smollm2-135m' (the embedded default), or
+    name: a folder, a .gguf file or its folder, 'smollm2-135m' (the embedded default), or
       'owner/name' of a hub repository. A pathlib.Path is always local.
 
   Raises:
     FileNotFoundError: it is none of these.
+    ValueError: a folder holds several .gguf files and no config.json.
     OSError: it cannot be fetched; the message says what to do by hand.
     ImportError: it is a hub name and huggingface_hub is not installed.
   """
   path = pathlib.Path(name).expanduser()
-  if str(name) and (path.is_dir() or path.is_file()):
+  if str(name) and path.is_dir():
+    return _in_folder(path)
+  if str(name) and path.is_file():
     return path
   if name in WHEELS:
     return _from_wheel(name, WHEELS[name])
@@ -66,6 +69,18 @@ def resolve(name) -> pathlib.Path:
     f"'{name}' is neither a folder, a .gguf file, nor a hub name like "
     f"owner/name; '{EMBEDDED_DEFAULT}' is the embedded default."
   )
+
+
+def _in_folder(folder: pathlib.Path) -> pathlib.Path:
+  """The folder, or the one .gguf file of a folder that has no config.json."""
+  files = sorted(folder.glob('*.gguf'))
+  if not files or (folder / 'config.json').is_file():
+    return folder
+  if len(files) > 1:
+    raise ValueError(
+      f'{folder} holds {len(files)} .gguf files; give the path of one.'
+    )
+  return files[0]
 
 
 def cache_folder() -> pathlib.Path:
