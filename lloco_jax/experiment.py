@@ -28,6 +28,7 @@ from lloco_jax.data.passages import (
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.data.reports import make_dataset
 from lloco_jax.evaluation import report, results, runner, systems
+from lloco_jax.evaluation.memory import Memory
 from lloco_jax.finetuning.checkpoints import claim_workdir
 from lloco_jax.finetuning.compressor import Compressor, compressor_task
 from lloco_jax.finetuning.loop import TrainingConfig
@@ -116,6 +117,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
   }
   summaries = _summaries(config, workdir, model, dataset)
   found = systems.standard_systems(adapters)
+  folder = workdir / 'evaluation'
   metrics = {*runner.COMMON_METRICS, config.evaluation.metric}
   answers = runner.evaluate(
     model,
@@ -127,8 +129,8 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     {name: runner.METRICS[name] for name in sorted(metrics)},
     config.evaluation.max_new_tokens,
     base=base,
+    memory=Memory(folder / 'answers'),
   )
-  folder = workdir / 'evaluation'
   outcome = results.write_results(
     folder,
     answers,
@@ -278,12 +280,6 @@ def _examples(dataset: Dataset, split: str) -> tuple[Example, ...]:
   return dataset.splits[split]
 
 
-def _asked(config: ConfigDict, dataset: Dataset) -> tuple[Example, ...]:
-  """The examples of the evaluation, none where it has another split's."""
-  split = config.evaluation.split
-  return () if split == 'train' else dataset.splits.get(split, ())
-
-
 def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
   unknown = set(config.adapters) - set(systems.FINETUNED_ON)
   if unknown or not config.adapters:
@@ -305,9 +301,11 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
   _, model = load_models(config.model)
   store_settings(model, CompressionConfig(config.compression.segment_length))
   window = model.config.max_position_embeddings
+  # The questions of the evaluation have to fit as well.
+  every = [example for split in dataset.splits.values() for example in split]
   rows, asked = (
     question_rows(some, model.tokenizer, prompt, config.batch.questions_per_row)
-    for some in (examples, [*examples, *_asked(config, dataset)])
+    for some in (examples, every)
   )
   check_questions(asked, window)
   a_step = config.batch.rows * config.training.accumulation

@@ -12,6 +12,7 @@ from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.evaluation import runner
+from lloco_jax.evaluation.memory import Memory
 from lloco_jax.evaluation.metrics import accuracy
 from lloco_jax.evaluation.results import read_results, write_results
 from lloco_jax.evaluation.runner import evaluate
@@ -232,7 +233,9 @@ def test_scores_are_of_the_given_metrics(model, summaries):
 def test_systems_on_the_base_are_answered_by_it(model, summaries):
   """And the others by the model, though they read the same."""
   base = dataclasses.replace(
-    model, params=merge_adapter(model.params, tiny_adapter(1))
+    model,
+    params=merge_adapter(model.params, tiny_adapter(1)),
+    fingerprint='base',
   )
   systems = [
     System('base', '', ContextKind.FULL, on_base=True),
@@ -246,13 +249,42 @@ def test_systems_on_the_base_are_answered_by_it(model, summaries):
   assert found[0].answers == alone.answers
 
 
+def test_answers_are_kept_on_disk(model, summaries, tmp_path, monkeypatch):
+  """And asked again where anything that they depend on is another."""
+  systems = [System('LLoCO', '', ContextKind.SUMMARIES, tiny_adapter(1))]
+
+  def answers(systems=systems, new=NEW, summaries=summaries):
+    (result,) = evaluate(
+      model, EXAMPLES[:2], DOCUMENTS, summaries, systems, PROMPT,
+      max_new_tokens=new, progress=False, memory=Memory(tmp_path),
+    )  # fmt: skip
+    return result
+
+  first = answers()
+  asked = []
+  answer = runner.answer_questions
+  monkeypatch.setattr(
+    runner, 'answer_questions', lambda *rest: asked.append(1) or answer(*rest)
+  )
+  assert answers() == first and not asked
+  answers(new=NEW + 1)
+  assert len(asked) == 2
+  answers([dataclasses.replace(systems[0], adapter=tiny_adapter(2))])
+  assert len(asked) == 4
+  answers(summaries={key: 2 * value for key, value in summaries.items()})
+  assert len(asked) == 6
+  for path in tmp_path.iterdir():
+    path.write_text(path.read_text()[:9])
+  assert answers().answers == first.answers and len(asked) == 8
+
+
 def test_another_document_that_no_question_is_about(model, summaries):
   (result,) = evaluate(
     model, EXAMPLES[:1], DOCUMENTS, summaries,
     [System('other', '', ContextKind.OTHER_SUMMARIES)], PROMPT,
     max_new_tokens=NEW, progress=False,
   )  # fmt: skip
-  expected = ask(model, [summaries['b']], [EXAMPLES[0].question])
+  expected = ask(model, [summaries['c']], [EXAMPLES[0].question])
   assert [result.answers[0].prediction] == expected
 
 
@@ -315,7 +347,7 @@ def test_nothing_fits(model, summaries):
     (
       dict(
         examples=EXAMPLES[:1],
-        summaries={'a': np.zeros((9, WIDTH))},
+        summaries={'b': np.zeros((9, WIDTH))},
         kind=ContextKind.OTHER_SUMMARIES,
       ),
       'no other document',

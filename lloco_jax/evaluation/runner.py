@@ -4,7 +4,6 @@ import collections
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import datetime
-import hashlib
 import time
 
 import numpy as np
@@ -14,6 +13,7 @@ from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example, check_examples
 from lloco_jax.data.prompts import PLAIN, Prompt, encode_question
 from lloco_jax.evaluation.comparison import Answer, SystemResult
+from lloco_jax.evaluation.memory import Memory
 from lloco_jax.evaluation.metrics import accuracy, exact_match, f1
 from lloco_jax.evaluation.systems import System
 from lloco_jax.generation.answering import (
@@ -63,6 +63,7 @@ def evaluate(
   max_new_tokens: int = 16,
   progress: bool = True,
   base: Model | None = None,
+  memory: Memory | None = None,
 ) -> list[SystemResult]:
   """Answers of every system to the examples of a split, scored.
 
@@ -81,6 +82,7 @@ def evaluate(
     max_new_tokens: tokens an answer.
     progress: print a line a system, and the time left.
     base: of the systems on it, where the model is not the base itself.
+    memory: where answers are kept as they come, and found again.
 
   Raises:
     ValueError: before any system runs, where a document is unknown, lacks
@@ -102,28 +104,32 @@ def evaluate(
   groups = _group(model, examples, prompt, max_new_tokens)
   plans = _plan(model, groups, documents, summaries, systems, max_new_tokens)
   # Finetuning ends answers with the tokenizer's token.
-  stop = set(model.config.eos_token_ids) | {model.tokenizer.eos_id} - {None}
+  ends = {*model.config.eos_token_ids, model.tokenizer.eos_id} - {None}
+  stop = sorted(ends)
   clock = _Clock(plans, progress)
-  known = {}
+  memory = memory or Memory()
   results = []
   for system, plan in zip(systems, plans):
     answers = []
     chosen = base if system.on_base and base is not None else model
     for group, context in plan:
       if context is not None:
-        key = (id(chosen), id(system.adapter))
-        key += (group.document_ids, _digest(context))
-        if key not in known:
-          known[key] = answer_questions(
+        key = memory.key(
+          chosen, system.adapter, context, group.prompts, max_new_tokens, stop
+        )
+        found = memory.find(key)
+        if found is None:
+          found = answer_questions(
             chosen,
             context,
             group.prompts,
             system.adapter,
             max_new_tokens,
-            sorted(stop),
+            stop,
             f"document '{group.name}'",
           )
-        answers.append((group, context, known[key]))
+          memory.save(key, found)
+        answers.append((group, context, found))
         clock.ran(system.name, group.positions(context))
     result = _score(model.tokenizer, system, answers, metrics)
     clock.finished(result, len(examples))
@@ -216,11 +222,6 @@ def _score(tokenizer, system, answered, metrics) -> SystemResult:
     to_first / count,
     seconds / count,
   )
-
-
-def _digest(context: Context) -> str:
-  values = context.values
-  return f'{values.dtype}{hashlib.sha256(values.tobytes()).hexdigest()}'
 
 
 class _Clock:

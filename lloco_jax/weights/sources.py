@@ -47,8 +47,9 @@ def resolve(name) -> pathlib.Path:
   """The local folder or file of a checkpoint, fetched first where need be.
 
   Args:
-    name: a folder, a .gguf file or its folder, 'smollm2-135m' (the embedded default), or
-      'owner/name' of a hub repository. A pathlib.Path is always local.
+    name: a folder, a .gguf file or its folder, 'smollm2-135m' (the embedded
+      default), or 'owner/name' of a hub repository. A pathlib.Path is always
+      local.
 
   Raises:
     FileNotFoundError: it is none of these.

@@ -1,0 +1,72 @@
+"""Answers kept on disk, so that a stopped evaluation goes on where it was."""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+
+import jax
+import numpy as np
+
+from lloco_jax.data.contexts import Context
+from lloco_jax.evaluation.results import write_atomically
+from lloco_jax.generation.answering import Answers
+from lloco_jax.model import Model
+from lloco_jax.nn.lora import Adapter
+
+
+class Memory:
+  """Answers by all that they depend on, in a folder or in this process.
+
+  A file that cannot be read counts as missing, and is written again.
+  """
+
+  def __init__(self, folder: pathlib.Path | None = None):
+    self._folder = folder
+    self._known = {}
+    self._adapters = {}
+
+  def key(
+    self,
+    model: Model,
+    adapter: Adapter | None,
+    context: Context,
+    prompts: list[list[int]],
+    *settings,
+  ) -> str:
+    """Identifies the answers to prompts behind a context."""
+    if id(adapter) not in self._adapters:
+      # The adapter is kept with it, or another could come to have its id.
+      self._adapters[id(adapter)] = (adapter, _hash_tree(adapter))
+    digest = hashlib.sha256(f'{context.values.dtype}'.encode())
+    digest.update(np.ascontiguousarray(context.values).tobytes())
+    parts = [model.fingerprint, model.config, self._adapters[id(adapter)][1]]
+    parts += [digest.hexdigest(), prompts, settings]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+  def find(self, key: str) -> Answers | None:
+    """The answers of a key, or None."""
+    if key in self._known or self._folder is None:
+      return self._known.get(key)
+    try:
+      fields = json.loads((self._folder / f'{key}.json').read_text('utf-8'))
+      return Answers(**fields)
+    except (OSError, ValueError, TypeError):
+      return None
+
+  def save(self, key: str, answers: Answers) -> None:
+    self._known[key] = answers
+    if self._folder is not None:
+      self._folder.mkdir(parents=True, exist_ok=True)
+      content = json.dumps(dataclasses.asdict(answers)).encode()
+      write_atomically(self._folder / f'{key}.json', content)
+
+
+def _hash_tree(adapter: Adapter | None) -> str:
+  digest = hashlib.sha256()
+  if adapter is not None:
+    digest.update(f'{adapter.rank} {adapter.alpha}'.encode())
+    for path, leaf in jax.tree_util.tree_leaves_with_path(adapter.weights):
+      digest.update(f'{jax.tree_util.keystr(path)} {leaf.shape}'.encode())
+      digest.update(np.asarray(leaf).tobytes())
+  return digest.hexdigest()
