@@ -15,10 +15,10 @@ def get_config():
 
   config.data.source = 'reports'
   config.data.seed = 0
-  config.data.train_documents = 12
-  config.data.validation_documents = 12
+  config.data.train_documents = 10
+  config.data.validation_documents = 10
   config.data.questions_per_document = 24
-  config.data.words = (1300, 3300)
+  config.data.words = (1300, 1650)
 
   config.compression.segment_length = 32
   config.compression.rows = 8

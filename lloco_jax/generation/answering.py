@@ -20,7 +20,7 @@ from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import embed, unstack_layers
 from lloco_jax.nn.lora import Adapter
 
-QUESTION_BUCKETS = (4, 8, 16, 32, 64)
+QUESTION_BUCKETS = (4, 8, 16, 24, 32, 48, 64)
 WIDTH_MULTIPLE = 32
 
 

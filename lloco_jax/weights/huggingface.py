@@ -133,6 +133,8 @@ def write_safetensors(path: pathlib.Path, tensors: dict, **metadata) -> None:
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
   metadata = {'format': 'pt', **metadata}
   safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+  # It comes readable by its owner alone, but is meant to be shared.
+  os.chmod(temporary, 0o644)
   os.replace(temporary, path)
 
 
