@@ -11,6 +11,7 @@ from lloco_jax.data.passages import (
   PassageConfig,
   make_passage,
   passage_batches,
+  token_rarity,
 )
 from lloco_jax.data.reports import SPLITS
 from lloco_jax.data.words import FIRST_NAMES, SECOND_NAMES
@@ -135,6 +136,46 @@ def test_a_batch_holds_its_passages():
     answers = sum((answer for _, answer in passage.questions), [])
     counted = batch['targets'][row] != IGNORED
     assert batch['targets'][row][counted].tolist() == answers
+
+
+def test_questions_about_several_passages_stand_in_one_row():
+  tokenizer = Pieces()
+  config = PassageConfig(**{**vars(CONFIG), 'passages_per_context': 2})
+  batch = next(iter(passage_batches(tokenizer, config, 4)))
+  assert batch['segments'].shape == (4, 3, 40)
+  assert batch['tokens'].shape == (2, 2 * CONFIG.width)
+  for row in range(2):
+    asked = [
+      question
+      for index in (2 * row, 2 * row + 1)
+      for question in make_passage(tokenizer, config, index).questions
+    ]
+    counted = batch['targets'][row] != IGNORED
+    answers = sum((answer for _, answer in asked), [])
+    assert batch['targets'][row][counted].tolist() == answers
+  with pytest.raises(ValueError, match='3 rows cannot be put 2 a context'):
+    passage_batches(tokenizer, config, 3)
+
+
+def test_without_questions_a_batch_is_its_segments():
+  config = PassageConfig(**{**vars(CONFIG), 'questions': 0})
+  batch = next(iter(passage_batches(Pieces(), config, 2)))
+  assert set(batch) == {'segments', 'lengths'}
+  assert (batch['lengths'] == CONFIG.segment_length).all()
+
+
+def test_a_rare_token_weighs_its_information_to_a_power():
+  tokenizer = Pieces()
+  tokenizer.vocab_size = 10_000
+  parts = [
+    ids
+    for index in range(3)
+    for ids in make_passage(tokenizer, CONFIG, index).segments
+  ]
+  counts = np.bincount(np.concatenate(parts), minlength=10_000) + 1
+  weights = token_rarity(tokenizer, CONFIG, 2.0, passages=3)
+  expected = np.log(counts.sum() / counts) ** 2
+  np.testing.assert_allclose(weights, expected, rtol=1e-5)
 
 
 def test_repeat_rows_ask_for_a_segment():

@@ -23,7 +23,7 @@ from lloco_jax.evaluation.systems import (
   standard_systems,
 )
 from lloco_jax.generation.answering import answer_text
-from lloco_jax.generation.decoding import prefill
+from lloco_jax.generation.decoding import decode_in_place, prefill
 from lloco_jax.nn.lora import merge_adapter
 
 NEW = 4
@@ -390,10 +390,11 @@ def test_programs_are_bounded_by_the_buckets():
     for index in range(int(random.integers(1, 5))):
       question = '?' * int(random.integers(1, 29))
       examples.append(Example(f'{key}/{index}', question, ('x',), (key,)))
-  prefill.clear_cache()
+  for program in (prefill, decode_in_place):
+    program.clear_cache()
   evaluate(
     model, examples, documents, summaries, standard_systems({}), PROMPT,
     max_new_tokens=2, progress=False,
   )  # fmt: skip
   # 4 questions behind 0, 64 or 96 slots.
-  assert prefill._cache_size() == 3
+  assert prefill._cache_size() == decode_in_place._cache_size() == 3
