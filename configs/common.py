@@ -74,7 +74,8 @@ def finetuning(name):
 
   config.compression = ml_collections.ConfigDict()
   config.compression.segment_length = 1536
-  # Documents compressed side by side.
+  # Documents compressed side by side. On a CPU 1 is best for long segments
+  # (README, Measured), more for short ones.
   config.compression.rows = 4
   # Text is tokenised in blocks of so many characters (the paper's code takes
   # 10,000); 0 takes it whole.
