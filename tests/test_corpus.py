@@ -10,8 +10,9 @@ import sys
 
 import numpy as np
 import pytest
-from tiny import CONFIG, relative_error
+import tiny
 from tiny import model as tiny_model
+from tiny import relative_error
 
 from lloco_jax.compression import corpus, lockstep, segments
 from lloco_jax.compression.corpus import (
@@ -24,6 +25,8 @@ from lloco_jax.compression.segments import compress_ids, split_length
 from lloco_jax.compression.store import Store
 from lloco_jax.data.documents import Document
 
+# Windows that hold a segment of the paper's.
+CONFIG = dataclasses.replace(tiny.CONFIG, max_position_embeddings=2048)
 LAST_ONLY = dataclasses.replace(CONFIG, accumulate_summary=False)
 NETWORKS = pytest.mark.parametrize('network', [CONFIG, LAST_ONLY])
 SETTINGS = CompressionConfig(segment_length=160, rows=3)
@@ -262,7 +265,7 @@ def test_what_cannot_be_compressed_is_refused_before_work(tmp_path):
   with pytest.raises(ValueError, match="Two documents have the id 'good'"):
     compress_documents(make_model(), [good, good], store)
   with pytest.raises(ValueError, match='no tokenizer'):
-    compress_documents(tiny_model(), [good], store)
+    compress_documents(tiny_model(CONFIG), [good], store)
   plain = dataclasses.replace(CONFIG, summary_length=0)
   with pytest.raises(ValueError, match='no summary tokens'):
     compress_documents(make_model(plain), [good], store)

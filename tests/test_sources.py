@@ -67,9 +67,10 @@ def leftovers(cache):
 def test_existing_paths_are_themselves(tmp_path):
   file = tmp_path / 'a.gguf'
   file.write_bytes(b'')
-  assert sources.resolve(str(tmp_path)) == tmp_path
-  assert sources.resolve(tmp_path) == tmp_path
   assert sources.resolve(file) == file
+  folder = tmp_path / 'folder'
+  folder.mkdir()
+  assert sources.resolve(str(folder)) == sources.resolve(folder) == folder
 
 
 def test_the_gguf_file_of_a_folder(tmp_path):
