@@ -32,14 +32,16 @@ class Pieces:
 
   def __init__(self):
     self.pieces = ['']
+    self.ids = {'': 0}
 
   def encode(self, text):
     ids = []
     for start in range(0, len(text), 5):
       piece = text[start : start + 5]
-      if piece not in self.pieces:
+      if piece not in self.ids:
+        self.ids[piece] = len(self.pieces)
         self.pieces.append(piece)
-      ids.append(self.pieces.index(piece))
+      ids.append(self.ids[piece])
     return ids
 
   def decode(self, ids):
