@@ -1,6 +1,10 @@
 """What configs start from. Every key that a run reads stands here."""
 
+import dataclasses
+
 import ml_collections
+
+from lloco_jax.data.prompts import PLAIN
 
 
 def model():
@@ -36,12 +40,9 @@ def training():
 
 
 def prompt():
-  """What follows a context; the same in finetuning and evaluation."""
-  config = ml_collections.ConfigDict()
-  config.prefix = '\n\n'
-  config.question = 'Question: {question}\nAnswer:'
-  config.answer = ' {answer}'
-  return config
+  """What follows a context, with the fields of data/prompts.py: `prefix`,
+  `question` and `answer`. Shipped compressors were trained with it."""
+  return ml_collections.ConfigDict(dataclasses.asdict(PLAIN))
 
 
 def lora():

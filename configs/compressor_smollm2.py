@@ -4,8 +4,8 @@
       python train.py --config=configs/compressor_smollm2.py:$stage
     done
 
-Each stage goes on from what the one before left; three quarters of an hour in
-all on two quiet cores. First every vector learns to name the four tokens that
+Each stage goes on from what the one before left; an hour in all on two quiet
+cores. First every vector learns to name the four tokens that
 it stands for, which takes few tokens of training; then the rarest of the four
 above all; then questions are asked about the vectors of one passage; then
 about those of sixteen at once.

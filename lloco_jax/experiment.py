@@ -19,16 +19,14 @@ from lloco_jax.compression.corpus import (
 from lloco_jax.compression.store import Store
 from lloco_jax.data.contexts import Contexts
 from lloco_jax.data.examples import Dataset, Example
-from lloco_jax.data.jsonl import read_jsonl
 from lloco_jax.data.passages import (
   PassageConfig,
   passage_batches,
   token_rarity,
 )
 from lloco_jax.data.prompts import Prompt
-from lloco_jax.data.reports import make_dataset
 from lloco_jax.evaluation import report, results, runner, systems
-from lloco_jax.evaluation.memory import Memory
+from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.finetuning.checkpoints import claim_workdir
 from lloco_jax.finetuning.compressor import Compressor, compressor_task
 from lloco_jax.finetuning.loop import TrainingConfig
@@ -40,18 +38,16 @@ from lloco_jax.finetuning.questions import (
   question_task,
   row_batches,
 )
+from lloco_jax.inputs import load_dataset, load_models
 from lloco_jax.model import Model
 from lloco_jax.nn.llama import REMAT_POLICIES
 from lloco_jax.nn.lora import LoraConfig, init_adapter
 from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load
 from lloco_jax.weights.compressor import (
-  apply_compressor,
   fingerprint,
   load_compressor,
-  read_fields,
   save_compressor,
-  shipped_compressor,
 )
 
 
@@ -99,14 +95,14 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
       'them, which the others are compared with.'
     )
   workdir = _workdir(config, workdir)
+  dataset = load_dataset(config.data)
+  examples = _examples(dataset, config.evaluation.split)
   for name in config.adapters:
     if not (_adapter_folder(workdir, name) / peft.CONFIG).is_file():
       raise FileNotFoundError(
         f"The adapter '{name}' is missing in {workdir}; run train.py with the "
         'same config first.'
       )
-  dataset = load_dataset(config.data)
-  examples = _examples(dataset, config.evaluation.split)
   base, model = load_models(config.model)
   _claim(workdir, config, model, dataset)
   adapters = {
@@ -129,7 +125,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     {name: runner.METRICS[name] for name in sorted(metrics)},
     config.evaluation.max_new_tokens,
     base=base,
-    memory=Memory(folder / 'answers'),
+    cache=AnswerCache(folder / 'answers'),
   )
   outcome = results.write_results(
     folder,
@@ -153,44 +149,6 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
   print(report.one_question(outcome))
   print(f'Report: {path}')
   return outcome
-
-
-def load_models(config: ConfigDict) -> tuple[Model, Model]:
-  """The base of a config, and what compresses: the same without a compressor.
-
-  Raises:
-    ValueError, OSError: as `load` and `apply_compressor`; a compressor that is
-      missing is told before the base is read.
-  """
-  folder = config.compressor
-  if folder:
-    read_fields(
-      shipped_compressor(config.name) if folder == 'shipped' else folder
-    )
-  base = load(config.name, config.dtype)
-  return base, apply_compressor(base, folder) if folder else base
-
-
-def load_dataset(config: ConfigDict) -> Dataset:
-  """The documents and examples of a config."""
-  if config.source == 'reports':
-    return make_dataset(
-      config.seed,
-      config.train_documents,
-      config.validation_documents,
-      config.questions_per_document,
-      tuple(config.words),
-    )
-  if config.source == 'jsonl':
-    if not config.path:
-      raise ValueError(
-        'config.data.path is empty; name the folder that holds '
-        'documents.jsonl, train.jsonl and validation.jsonl.'
-      )
-    return read_jsonl(config.path)
-  raise ValueError(
-    f"config.data.source is '{config.source}'; it must be 'reports' or 'jsonl'."
-  )
 
 
 def versions() -> dict[str, str]:
@@ -219,11 +177,6 @@ def _claim(
   It comes after all other checks, so that a config that was refused can be
   mended and run in the same workdir.
   """
-  if model.tokenizer is None:
-    raise ValueError(
-      f"The checkpoint '{model.name}' has no tokenizer, so it cannot read "
-      'text; put its tokenizer.json beside the weights.'
-    )
   fingerprints['model'] = compressor_fingerprint(model)
   fingerprints['tokenizer'] = model.tokenizer.fingerprint
   if dataset is not None:
@@ -302,12 +255,19 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
   store_settings(model, CompressionConfig(config.compression.segment_length))
   window = model.config.max_position_embeddings
   # The questions of the evaluation have to fit as well.
-  every = [example for split in dataset.splits.values() for example in split]
-  rows, asked = (
+  others = [
+    example
+    for split, some in dataset.splits.items()
+    if split != 'train'
+    for example in some
+  ]
+  rows, later = (
     question_rows(some, model.tokenizer, prompt, config.batch.questions_per_row)
-    for some in (examples, every)
+    for some in (examples, others)
   )
-  check_questions(asked, window)
+  check_questions(rows, window)
+  if later:
+    check_questions(later, window)
   a_step = config.batch.rows * config.training.accumulation
   steps = -(-config.epochs * len(rows) // max(a_step, 1))
   training = TrainingConfig(steps=steps, **config.training.to_dict())
@@ -317,7 +277,7 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
     workdir,
     model,
     dataset,
-    lambda vectors: check_rows(asked, vectors, window),
+    lambda vectors: check_rows([*rows, *later], vectors, window),
   )
   contexts = Contexts(
     dataset.documents.values(), model.tokenizer, summaries, window
@@ -356,7 +316,17 @@ def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
   lora = LoraConfig(**config.lora.to_dict())
   passages = PassageConfig(**config.data.to_dict())
   training = TrainingConfig(steps=config.steps, **config.training.to_dict())
+  if config.model.compressor:
+    raise ValueError(
+      'config.model.compressor is for finetuning; to go on from a compressor, '
+      'name its folder in config.start.'
+    )
+  if config.summary.substep < 1:
+    raise ValueError(
+      f'config.summary.substep is {config.summary.substep}; it must be >= 1.'
+    )
   model = load(config.model.name, config.model.dtype)
+  tokenizer = model.need_tokenizer()
   model = dataclasses.replace(
     model,
     config=dataclasses.replace(
@@ -373,11 +343,11 @@ def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
     model,
     lora,
     jax.random.key(config.training.seed),
-    passage_batches(model.tokenizer, passages, config.batch.rows),
+    passage_batches(tokenizer, passages, config.batch.rows),
     config.remat,
     config.summary.substep,
     config.summary.naming,
-    token_rarity(model.tokenizer, passages, config.summary.rarity),
+    token_rarity(tokenizer, passages, config.summary.rarity),
     start,
   )
   _claim(workdir, config, model, **fingerprints)

@@ -22,6 +22,15 @@ class Model:
   name: str
   fingerprint: str
 
+  def need_tokenizer(self):
+    """The tokenizer; raises ValueError where the checkpoint has none."""
+    if self.tokenizer is None:
+      raise ValueError(
+        f"The checkpoint '{self.name}' has no tokenizer, so it cannot read "
+        'text; put its tokenizer.json beside the weights.'
+      )
+    return self.tokenizer
+
   @functools.cached_property
   def unstacked_params(self) -> dict:
     """The parameters one tree a layer, as decoding wants them."""

@@ -212,6 +212,24 @@ def test_evaluation_before_training_is_refused(folder, tmp_path):
     experiment.evaluate(small_config(folder), tmp_path / 'w')
 
 
+@pytest.mark.parametrize(
+  'fields, sentence',
+  [
+    ({'model__compressor': 'shipped'}, 'name its folder in config.start'),
+    ({'summary__substep': 0}, 'substep is 0'),
+    ({'batch__rows': 24}, '24 rows cannot be put 16 a context'),
+  ],
+)
+def test_bad_training_of_a_compressor_is_refused(tmp_path, fields, sentence):
+  module = importlib.import_module('configs.compressor_smollm2')
+  config = module.get_config('documents')
+  config.start = ''
+  config.model.name = str(write_model(tmp_path / 'base', summary_length=0))
+  with pytest.raises(ValueError, match=sentence):
+    experiment.train(changed(config, **fields), tmp_path / 'w')
+  assert not (tmp_path / 'w').exists()
+
+
 def test_base_that_cannot_compress_is_refused(tmp_path):
   base = write_model(tmp_path / 'base', summary_length=0)
   with pytest.raises(ValueError, match='no summary tokens'):
@@ -259,6 +277,11 @@ def test_compressor_is_trained_saved_and_applied(tmp_path):
     model.params['layers']['self_attn']['q_proj']['kernel'],
     plain.params['layers']['self_attn']['q_proj']['kernel'],
   )
+  config.start = str(tmp_path / 'w/compressor')
+  with pytest.raises(ValueError, match='summary_sharpness 2.0, not 1.0'):
+    experiment.train(changed(config, summary__sharpness=1.0), tmp_path / 'v')
+  with pytest.raises(ValueError, match='LoRA of rank, alpha'):
+    experiment.train(changed(config, lora__rank=3), tmp_path / 'v')
   other = write_model(tmp_path / 'other', seed=1, summary_length=0)
   demo.model.name = str(other)
   with pytest.raises(ValueError, match='load that base'):

@@ -282,6 +282,14 @@ def test_missing_field(tmp_path):
     config_with(tmp_path, 'llama.context_length')
 
 
+def test_types_that_cannot_be_dequantised_are_refused(tmp_path):
+  tensors = tensors_of()
+  tensors['blk.0.ffn_up.weight'] = tensors['blk.0.ffn_up.weight'].astype('f8')
+  path = write(tmp_path / 'a.gguf', tensors)
+  with pytest.raises(ValueError, match='ffn_up.weight is of the type F64'):
+    gguf.load_gguf(path)
+
+
 def test_missing_tensor(tmp_path):
   tensors = tensors_of()
   del tensors['blk.1.attn_q.weight']

@@ -12,7 +12,7 @@ from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.evaluation import runner
-from lloco_jax.evaluation.memory import Memory
+from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.evaluation.metrics import accuracy
 from lloco_jax.evaluation.results import read_results, write_results
 from lloco_jax.evaluation.runner import evaluate
@@ -256,7 +256,7 @@ def test_answers_are_kept_on_disk(model, summaries, tmp_path, monkeypatch):
   def answers(systems=systems, new=NEW, summaries=summaries):
     (result,) = evaluate(
       model, EXAMPLES[:2], DOCUMENTS, summaries, systems, PROMPT,
-      max_new_tokens=new, progress=False, memory=Memory(tmp_path),
+      max_new_tokens=new, progress=False, cache=AnswerCache(tmp_path),
     )  # fmt: skip
     return result
 

@@ -55,7 +55,7 @@ def params_of(config, dtype):
   return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), params)
 
 
-@pytest.mark.parametrize('accumulate, sharpness', [(1, 0), (0, 0), (1, 2)])
+@pytest.mark.parametrize('accumulate, sharpness', [(1, 0), (0, 0), (1, 0.5)])
 @pytest.mark.parametrize('dtype, tolerance', [('f8', 1e-9), ('f4', 1e-4)])
 def test_kept_prefix_equals_running_it_again(
   accumulate, sharpness, dtype, tolerance
@@ -72,9 +72,6 @@ def test_kept_prefix_equals_running_it_again(
     actual = compress_ids(params, config, tokens, LENGTHS)
     expected = rerun(params, config, tokens, LENGTHS)
     assert actual.dtype == expected.dtype == np.dtype(dtype)
-    # The exponential makes rounding errors larger.
-    if sharpness:
-      tolerance *= 5
     assert relative_error(actual, expected) < tolerance
     # Earlier segments matter, or the rerun would prove little.
     alone = compress_ids(params, config, tokens[:, -9:], [9])

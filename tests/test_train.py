@@ -69,6 +69,11 @@ def kill_when(arguments, happened, seconds=300):
       "metric is 'bleu'; .* exact_match",
     ),
     (experiment.evaluate, {'adapters': ()}, "'lloco' must be among them"),
+    (
+      experiment.evaluate,
+      {'evaluation__split': 'dev'},
+      "split 'dev', only of train, validation",
+    ),
   ],
 )
 def test_bad_settings_are_refused_before_compression(

@@ -53,15 +53,10 @@ def store_settings(model: Model, config: CompressionConfig) -> Settings:
     ValueError: the model is no compressor or has no tokenizer.
   """
   check_compressor(model.config, config.segment_length)
-  if model.tokenizer is None:
-    raise ValueError(
-      f"The checkpoint '{model.name}' has no tokenizer, so it cannot read "
-      'documents; put its tokenizer.json beside the weights.'
-    )
   dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(model.params)}
   return Settings(
     compressor=compressor_fingerprint(model),
-    tokenizer=model.tokenizer.fingerprint,
+    tokenizer=model.need_tokenizer().fingerprint,
     segment_length=config.segment_length,
     summary_length=model.config.summary_length,
     accumulate=model.config.accumulate_summary,

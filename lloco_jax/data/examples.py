@@ -90,7 +90,7 @@ class Dataset:
     """The documents that examples of `split` ask about, each once."""
     ids = dict.fromkeys(
       document_id
-      for example in self.splits[split]
+      for example in self.splits.get(split, ())
       for document_id in example.document_ids
     )
     return tuple(self.documents[document_id] for document_id in ids)

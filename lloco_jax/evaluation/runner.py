@@ -12,8 +12,8 @@ from lloco_jax.data.contexts import Context, Contexts
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example, check_examples
 from lloco_jax.data.prompts import PLAIN, Prompt, encode_question
+from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.evaluation.comparison import Answer, SystemResult
-from lloco_jax.evaluation.memory import Memory
 from lloco_jax.evaluation.metrics import accuracy, exact_match, f1
 from lloco_jax.evaluation.systems import System
 from lloco_jax.generation.answering import (
@@ -63,7 +63,7 @@ def evaluate(
   max_new_tokens: int = 16,
   progress: bool = True,
   base: Model | None = None,
-  memory: Memory | None = None,
+  cache: AnswerCache | None = None,
 ) -> list[SystemResult]:
   """Answers of every system to the examples of a split, scored.
 
@@ -82,7 +82,7 @@ def evaluate(
     max_new_tokens: tokens an answer.
     progress: print a line a system, and the time left.
     base: of the systems on it, where the model is not the base itself.
-    memory: where answers are kept as they come, and found again.
+    cache: where answers are kept as they come, and found again.
 
   Raises:
     ValueError: before any system runs, where a document is unknown, lacks
@@ -92,11 +92,7 @@ def evaluate(
   metrics = metrics or {name: METRICS[name] for name in COMMON_METRICS}
   if not examples:
     raise ValueError('There are no examples to evaluate; give some.')
-  if model.tokenizer is None:
-    raise ValueError(
-      'The checkpoint has no tokenizer, so no question can be asked; add a '
-      'tokenizer.json.'
-    )
+  model.need_tokenizer()
   check_examples(examples, documents)
   for metric in metrics.values():
     for example in examples:
@@ -107,17 +103,17 @@ def evaluate(
   ends = {*model.config.eos_token_ids, model.tokenizer.eos_id} - {None}
   stop = sorted(ends)
   clock = _Clock(plans, progress)
-  memory = memory or Memory()
+  cache = cache or AnswerCache()
   results = []
   for system, plan in zip(systems, plans):
     answers = []
     chosen = base if system.on_base and base is not None else model
     for group, context in plan:
       if context is not None:
-        key = memory.key(
+        key = cache.key(
           chosen, system.adapter, context, group.prompts, max_new_tokens, stop
         )
-        found = memory.find(key)
+        found = cache.find(key)
         if found is None:
           found = answer_questions(
             chosen,
@@ -128,7 +124,7 @@ def evaluate(
             stop,
             f"document '{group.name}'",
           )
-          memory.save(key, found)
+          cache.save(key, found)
         answers.append((group, context, found))
         clock.ran(system.name, group.positions(context))
     result = _score(model.tokenizer, system, answers, metrics)

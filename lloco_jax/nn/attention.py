@@ -18,7 +18,7 @@ import numpy as np
 UNSEEN = np.iinfo(np.int32).max
 SHARED = 0
 # Scores of a row and head that exist at a time, so that memory does not grow
-# with the keys; and the bounds of a block of queries.
+# with the keys; and the bounds of a block of queries. Chosen on a CPU.
 SCORES = 2**18
 QUERY_BLOCKS = (64, 512)
 # Parts of a causal layout; more save work on keys that are not visible yet, but

@@ -189,6 +189,11 @@ def _is_right(path: pathlib.Path, wheel: Wheel) -> bool:
   )
 
 
+def first_line(error: Exception) -> str:
+  """What another library's error says, in one line."""
+  return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _from_hub(name: str) -> pathlib.Path:
   try:
     import huggingface_hub
@@ -200,11 +205,10 @@ def _from_hub(name: str) -> pathlib.Path:
   try:
     return pathlib.Path(_snapshot(huggingface_hub, name))
   except Exception as error:  # the hub's client raises its HTTP client's kinds
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
     raise OSError(
       f"'{name}' is not a local folder and could not be fetched from the hub "
-      f'({said}); check the name and the network, or download it elsewhere '
-      'and give its folder.'
+      f'({first_line(error)}); check the name and the network, or download '
+      'it elsewhere and give its folder.'
     ) from error
 
 

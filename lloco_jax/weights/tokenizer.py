@@ -8,7 +8,7 @@ import pathlib
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from lloco_jax.weights import gguf
+from lloco_jax.weights import gguf, sources
 
 _LLAMA3_WORDS = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
@@ -84,7 +84,7 @@ class Tokenizer:
     except Exception as error:  # of many kinds, by the kind of file
       raise ValueError(
         f'{folder} has no tokenizer.json, and transformers cannot make one '
-        f'of its other files ({str(error).strip().splitlines()[:1]}); add a '
+        f'of its other files ({sources.first_line(error)}); add a '
         'tokenizer.json.'
       ) from error
     return cls(

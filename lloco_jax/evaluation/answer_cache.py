@@ -15,7 +15,7 @@ from lloco_jax.model import Model
 from lloco_jax.nn.lora import Adapter
 
 
-class Memory:
+class AnswerCache:
   """Answers by all that they depend on, in a folder or in this process.
 
   A file that cannot be read counts as missing, and is written again.
