@@ -26,9 +26,10 @@ demo: $(VENV)/.installed
 	@$(BIN)/python train.py
 	@$(BIN)/python eval.py
 
-# Files stay whole, so that what a file sets up is set up once.
+# Files stay whole, so that what a file sets up is set up once. Nearly all the
+# time of tiny networks is compilation, so the compiler does its least.
 test: lint
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
+	@JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 \
 	  --dist loadfile
 
 slow: $(VENV)/.installed-test

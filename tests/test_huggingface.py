@@ -405,6 +405,22 @@ def test_save_and_load(tmp_path, dtype, shard_bytes):
   assert_same(again, params, flat(params)['norm', 'scale'].dtype)
 
 
+def test_equal_tensors_and_metadata_give_equal_bytes(tmp_path):
+  path, written = tmp_path / 'some.safetensors', set()
+  tensors = {'é': np.arange(3.0, dtype=np.float32), 'b': np.ones((2, 2))}
+  for _ in range(20):
+    huggingface.write_safetensors(path, tensors, trained_on='é"', author='b')
+    written.add(path.read_bytes())
+  assert len(written) == 1
+  assert huggingface.read_metadata(path) == {
+    'author': 'b',
+    'format': 'pt',
+    'trained_on': 'é"',
+  }
+  for key, tensor in safetensors.numpy.load_file(path).items():
+    np.testing.assert_array_equal(tensor, tensors[key])
+
+
 @pytest.mark.parametrize('first, second', [(10**9, 500), (500, 10**9)])
 def test_save_over_an_earlier_save(tmp_path, first, second):
   old, new = (tree_of(tensors_of(CONFIG, seed), CONFIG) for seed in (0, 1))

@@ -129,13 +129,28 @@ def open_tensors(path: pathlib.Path) -> dict[str, Tensor]:
 
 
 def write_safetensors(path: pathlib.Path, tensors: dict, **metadata) -> None:
-  """Writes numpy arrays so that a reader sees the whole file or none."""
+  """Writes numpy arrays so that a reader sees the whole file or none.
+
+  Equal tensors and metadata give equal bytes.
+  """
   temporary = path.with_name(f'.{path.name}.{os.getpid()}')
   metadata = {'format': 'pt', **metadata}
   safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+  _sort_metadata(temporary)
   # It comes readable by its owner alone, but is meant to be shared.
   os.chmod(temporary, 0o644)
   os.replace(temporary, path)
+
+
+def _sort_metadata(path: pathlib.Path) -> None:
+  # The library writes the keys of the metadata in an order of chance.
+  with path.open('r+b') as file:
+    size = int.from_bytes(file.read(8), 'little')
+    header = json.loads(file.read(size))
+    header['__metadata__'] = dict(sorted(header['__metadata__'].items()))
+    text = json.dumps(header, separators=(',', ':'), ensure_ascii=False)
+    file.seek(8)
+    file.write(text.encode().ljust(size))
 
 
 def read_metadata(path: pathlib.Path) -> dict[str, str]:
