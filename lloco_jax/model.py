@@ -4,6 +4,8 @@ import dataclasses
 import functools
 from typing import Any
 
+import jax
+
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import unstack_layers
 
@@ -34,4 +36,6 @@ class Model:
   @functools.cached_property
   def unstacked_params(self) -> dict:
     """The parameters one tree a layer, as decoding wants them."""
-    return unstack_layers(self.params)
+    # Also where it is first asked for while a caller's program is traced.
+    with jax.ensure_compile_time_eval():
+      return unstack_layers(self.params)

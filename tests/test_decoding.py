@@ -1,5 +1,7 @@
 """Generation against a full forward pass for every token."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -257,3 +259,12 @@ def test_free_slots_of_the_cache_are_empty(slots):
   np.testing.assert_array_equal(seen, LENGTHS + CONTEXT_LENGTHS)
   assert (cache.positions[:, 10:] == decoding.UNSEEN).all()
   assert cache.layers[0].key.shape[1] == 10 + slots
+
+
+def test_a_model_first_used_in_a_traced_program_can_be_used_again():
+  model = dataclasses.replace(tiny.model())
+  jax.jit(lambda: model.unstacked_params['layers_0'])()
+  ids, context = prompts()
+  tokens = lloco.generate(model, ids, context, max_new_tokens=2)
+  expected = generate(ids, context, max_new_tokens=2)
+  np.testing.assert_array_equal(tokens, expected)

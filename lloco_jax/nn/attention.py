@@ -74,7 +74,7 @@ def attention(
   queries = (query, query_positions, query_groups)
   keys = (key, value, key_positions, key_groups)
   if t <= block:
-    return _attend(queries, keys)
+    return _attend(queries, _heads_first(keys))
   part = -(-t // (PARTS * block)) * block if layout_is_causal else t
   outputs = []
   for start in range(0, t, part):
@@ -94,6 +94,7 @@ def _attend_in_blocks(queries, keys, block: int):
   """One block after the other: a loop, or a CPU would compute all at once."""
   t = queries[0].shape[1]
   count = -(-t // block)
+  keys = _heads_first(keys)
 
   def split(x):
     x = jnp.pad(x, ((0, 0), (0, count * block - t)) + ((0, 0),) * (x.ndim - 2))
@@ -109,19 +110,29 @@ def _attend_in_blocks(queries, keys, block: int):
   return outputs.reshape(outputs.shape[0], -1, *outputs.shape[3:])[:, :t]
 
 
+def _heads_first(keys):
+  """Keys and values [B, K, S, H]: turned once, or every block would."""
+  key, value, key_positions, key_groups = keys
+  key, value = (jnp.moveaxis(x, 2, 1) for x in (key, value))
+  return key, value, key_positions, key_groups
+
+
 def _attend(queries, keys):
   query, query_positions, query_groups = queries
   key, value, key_positions, key_groups = keys
   b, t, n, h = query.shape
-  k = key.shape[2]
-  einsum = functools.partial(
-    jnp.einsum, preferred_element_type=jnp.promote_types(query.dtype, 'f4')
-  )
-  query = query.reshape(b, t, k, n // k, h)
-  scores = einsum('btkgh,bskh->bkgts', query, key) / np.sqrt(h)
+  k = key.shape[1]
+  wide = jnp.promote_types(query.dtype, 'f4')
+  einsum = functools.partial(jnp.einsum, preferred_element_type=wide)
+  query = query.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4)
+  scores = einsum('bkgth,bksh->bkgts', query, key) / np.sqrt(h)
   mask = visible(query_positions, key_positions, query_groups, key_groups)
   # Finite, so that a padded query, which sees nothing, is not a NaN.
-  scores = jnp.where(mask[:, None, None], scores, jnp.finfo(scores.dtype).min)
-  weights = jax.nn.softmax(scores, axis=-1).astype(value.dtype)
-  output = einsum('bkgts,bskh->btkgh', weights, value)
-  return output.astype(value.dtype).reshape(b, t, n, h)
+  scores = jnp.where(mask[:, None, None], scores, jnp.finfo(wide).min)
+  most = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
+  weights = jnp.exp(scores - most)
+  # The few outputs are divided by the sums, not the many weights.
+  sums = jnp.sum(weights, axis=-1, keepdims=True)
+  output = einsum('bkgts,bksh->bkgth', weights.astype(value.dtype), value)
+  output = (output / sums).astype(value.dtype)
+  return output.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
