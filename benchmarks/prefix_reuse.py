@@ -35,15 +35,11 @@ MIB = 2**20
 
 
 def tree_bytes(tree) -> int:
-  return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+  return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-def segment_program(params, config, state, tokens):
-  """Compiles one segment; gives the function, and its bytes but for weights.
-
-  The function copies the state first, since its prefix is given up, and
-  returns the seconds and the next state.
-  """
+def lower(params, config, state, tokens):
+  """The program of one segment; arrays may be shapes alone."""
 
   def step(params, prefix, rest, tokens):
     lengths = jnp.full(tokens.shape[:1], tokens.shape[1], jnp.int32)
@@ -51,19 +47,19 @@ def segment_program(params, config, state, tokens):
     return compress_segment(params, config, tokens, lengths, state)[1]
 
   rest = state.replace(prefix=None)
-  compiled = (
-    jax.jit(step, donate_argnums=1)
-    .lower(params, state.prefix, rest, tokens)
-    .compile()
+  return jax.jit(step, donate_argnums=1).lower(
+    params, state.prefix, rest, tokens
   )
-  memory = compiled.memory_analysis()
-  peak = (
-    memory.temp_size_in_bytes
-    + memory.argument_size_in_bytes
-    + memory.output_size_in_bytes
-    - memory.alias_size_in_bytes
-    - tree_bytes(params)
-  )
+
+
+def segment_program(params, config, state, tokens):
+  """Compiles one segment; gives a function of nothing.
+
+  It copies the prefix first, since that is given up, and returns the seconds
+  and the next state.
+  """
+  compiled = lower(params, config, state, tokens).compile()
+  rest = state.replace(prefix=None)
 
   def run():
     prefix = jax.block_until_ready(jax.tree.map(jnp.copy, state.prefix))
@@ -72,13 +68,35 @@ def segment_program(params, config, state, tokens):
     return time.perf_counter() - start, after
 
   run()
-  return run, peak
+  return run
+
+
+def peak_bytes(config, vectors: int, kept: int, segment_length: int):
+  """Bytes of a segment behind that many vectors: kept ones, and the peak.
+
+  The peak is the compiler's, without the weights; nothing runs.
+  """
+  params, state = jax.eval_shape(
+    lambda: (
+      init_params(config, jax.random.key(0)),
+      init_state(config, jnp.zeros((1, vectors, config.hidden_size)), kept),
+    )
+  )
+  tokens = jax.ShapeDtypeStruct((1, segment_length), jnp.int32)
+  used = lower(params, config, state, tokens).compile().memory_analysis()
+  peak = used.temp_size_in_bytes + used.argument_size_in_bytes
+  peak += used.output_size_in_bytes - used.alias_size_in_bytes
+  return tree_bytes(state.prefix), peak - tree_bytes(params)
+
+
+def without_keeping(config):
+  """Without accumulation nothing is kept: all the vectors given run again."""
+  return dataclasses.replace(config, accumulate_summary=False)
 
 
 def measure(params, config, count: int, segment_length: int, repeats: int):
-  """A row a segment: positions, seconds by repeat and bytes of both ways."""
-  # Without accumulation nothing is kept: all the vectors given run again.
-  forgetful = dataclasses.replace(config, accumulate_summary=False)
+  """A row a segment: positions and seconds by repeat of both ways."""
+  forgetful = without_keeping(config)
   k = config.summary_length
   empty = jnp.zeros((1, 0, config.hidden_size), params['norm']['scale'].dtype)
   state, vectors = init_state(config, empty), empty
@@ -88,8 +106,8 @@ def measure(params, config, count: int, segment_length: int, repeats: int):
     tokens = random.integers(config.vocab_size, size=(1, segment_length))
     tokens = jnp.asarray(tokens, jnp.int32)
     state = grow_prefix(state, k * index)
-    reuse, reuse_bytes = segment_program(params, config, state, tokens)
-    rerun, rerun_bytes = segment_program(
+    reuse = segment_program(params, config, state, tokens)
+    rerun = segment_program(
       params, forgetful, init_state(forgetful, vectors), tokens
     )
     row = {
@@ -97,8 +115,6 @@ def measure(params, config, count: int, segment_length: int, repeats: int):
       'rerun positions': vectors.shape[1] + segment_length + k,
       'reuse seconds': [],
       'rerun seconds': [],
-      'reuse bytes': reuse_bytes,
-      'rerun bytes': rerun_bytes,
     }
     ways, after = {'reuse': reuse, 'rerun': rerun}, {}
     for turn in range(repeats):
@@ -109,7 +125,6 @@ def measure(params, config, count: int, segment_length: int, repeats: int):
     state, again = after['reuse'], after['rerun']
     error = jnp.abs(state.vectors - again.vectors).max()
     row['difference'] = float(error / jnp.abs(again.vectors).max())
-    row['kept bytes'] = tree_bytes(state.prefix)
     vectors = jnp.concatenate([vectors, state.vectors], axis=1)
     rows.append(row)
     print(f'\rsegment {index + 1}/{count}', end='', file=sys.stderr)
@@ -136,15 +151,18 @@ def speed(rows: list[dict]) -> dict:
   }
 
 
-def memory(rows: list[dict]) -> dict:
+def memory(config, segments: int, segment_length: int) -> dict:
   """One row of the report: the last of these segments, in MiB."""
-  last = rows[-1]
+  k = config.summary_length
+  earlier = k * (segments - 1)
+  kept, reuse = peak_bytes(config, min(k, earlier), earlier, segment_length)
+  _, rerun = peak_bytes(without_keeping(config), earlier, 0, segment_length)
   return {
-    'segments': len(rows),
-    'kept prefix': last['kept bytes'] / MIB,
-    'reuse peak': last['reuse bytes'] / MIB,
-    'beyond the prefix': (last['reuse bytes'] - last['kept bytes']) / MIB,
-    'rerun peak': last['rerun bytes'] / MIB,
+    'segments': segments,
+    'kept prefix': kept / MIB,
+    'reuse peak': reuse / MIB,
+    'beyond the prefix': (reuse - kept) / MIB,
+    'rerun peak': rerun / MIB,
   }
 
 
@@ -160,28 +178,28 @@ def main():
     args, shape='tiny', segments=[1, 3], segment=16, summary_length=4
   )
   where = common.environment() | {'device': jax.devices()[0].device_kind}
-  config = common.shape(
-    args.shape,
-    num_hidden_layers=args.layers,
-    summary_length=args.summary_length,
-  )
+  whole = common.shape(args.shape, summary_length=args.summary_length)
+  config = dataclasses.replace(whole, num_hidden_layers=args.layers)
   params = init_params(config, jax.random.key(0))
-  rows = measure(params, config, max(args.segments), args.segment, args.repeats)
-  runs = [rows[:count] for count in sorted(args.segments)]
+  counts = sorted(args.segments)
+  rows = measure(params, config, counts[-1], args.segment, args.repeats)
   common.report(
     args,
     where,
     {
-      'Keeping the prefix against running it again': list(map(speed, runs)),
-      'Peak memory of the last segment, MiB beside the weights': list(
-        map(memory, runs)
-      ),
+      'Keeping the prefix against running it again': [
+        speed(rows[:count]) for count in counts
+      ],
+      'Peak memory of the last segment, MiB beside the weights': [
+        memory(whole, count, args.segment) for count in counts
+      ],
     },
     (
       f'{args.layers} layers of the width of {args.shape}, random weights, '
       f'float32; segments of {args.segment:,} tokens to '
       f'{args.summary_length} vectors. The quotient is the speed-up over the '
-      "ratio of positions; peaks are the compiler's.",
+      "ratio of positions; peaks are the compiler's, for all "
+      f'{whole.num_hidden_layers} layers.',
     ),
   )
 

@@ -20,14 +20,14 @@ SHARED = 0
 # Scores of a row and head that exist at a time, so that memory does not grow
 # with the keys; and the bounds of a block of queries. Chosen on a CPU.
 SCORES = 2**18
-QUERY_BLOCKS = (64, 512)
-# Parts of a causal layout; more save work on keys that are not visible yet, but
-# a compiler may hold the scores of all parts at once.
+QUERY_BLOCKS = (32, 512)
+# Parts of a causal layout, where there are as many queries as keys; more save
+# work on keys that are not visible yet, but every part copies those it reads.
 PARTS = 4
 
 
 def query_block(keys: int) -> int:
-  """Queries whose scores are computed at a time, a multiple of 64."""
+  """Queries whose scores are computed at a time, a multiple of 32."""
   least, most = QUERY_BLOCKS
   return min(max(SCORES // keys // least * least, least), most)
 
@@ -72,10 +72,13 @@ def attention(
   t, s = query.shape[1], key.shape[1]
   block = block or query_block(s)
   queries = (query, query_positions, query_groups)
+  # As the products want them: each block would turn all the keys again.
+  key, value = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
   keys = (key, value, key_positions, key_groups)
   if t <= block:
-    return _attend(queries, _heads_first(keys))
-  part = -(-t // (PARTS * block)) * block if layout_is_causal else t
+    return _attend(queries, keys)
+  parts = max(round(PARTS * t / s), 1) if layout_is_causal else 1
+  part = -(-t // (parts * block)) * block
   outputs = []
   for start in range(0, t, part):
     stop = min(start + part, t)
@@ -83,7 +86,7 @@ def attention(
     outputs.append(
       _attend_in_blocks(
         jax.tree.map(lambda x, a=start, b=stop: x[:, a:b], queries),
-        jax.tree.map(lambda x, end=seen: x[:, :end], keys),
+        _first_keys(keys, seen),
         block,
       )
     )
@@ -94,7 +97,6 @@ def _attend_in_blocks(queries, keys, block: int):
   """One block after the other: a loop, or a CPU would compute all at once."""
   t = queries[0].shape[1]
   count = -(-t // block)
-  keys = _heads_first(keys)
 
   def split(x):
     x = jnp.pad(x, ((0, 0), (0, count * block - t)) + ((0, 0),) * (x.ndim - 2))
@@ -110,11 +112,11 @@ def _attend_in_blocks(queries, keys, block: int):
   return outputs.reshape(outputs.shape[0], -1, *outputs.shape[3:])[:, :t]
 
 
-def _heads_first(keys):
-  """Keys and values [B, K, S, H]: turned once, or every block would."""
+def _first_keys(keys, count: int):
   key, value, key_positions, key_groups = keys
-  key, value = (jnp.moveaxis(x, 2, 1) for x in (key, value))
-  return key, value, key_positions, key_groups
+  groups = None if key_groups is None else key_groups[:, :count]
+  key, value = key[..., :count], value[:, :, :count]
+  return key, value, key_positions[:, :count], groups
 
 
 def _attend(queries, keys):
@@ -125,7 +127,7 @@ def _attend(queries, keys):
   wide = jnp.promote_types(query.dtype, 'f4')
   einsum = functools.partial(jnp.einsum, preferred_element_type=wide)
   query = query.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4)
-  scores = einsum('bkgth,bksh->bkgts', query, key) / np.sqrt(h)
+  scores = einsum('bkgth,bkhs->bkgts', query, key) / np.sqrt(h)
   mask = visible(query_positions, key_positions, query_groups, key_groups)
   # Finite, so that a padded query, which sees nothing, is not a NaN.
   scores = jnp.where(mask[:, None, None], scores, jnp.finfo(wide).min)
