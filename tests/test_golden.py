@@ -11,6 +11,7 @@ from tiny import relative_error
 
 import lloco_jax as lloco
 from lloco_jax.finetuning.compressor import compress_rows, next_token_losses
+from lloco_jax.finetuning.optimizer import OptimizerConfig, make_optimizer
 from lloco_jax.nn.autocompressor import (
   compress_segment,
   grow_prefix,
@@ -146,16 +147,8 @@ def test_twenty_step_curve(case):
   model, expected, _, adapter = case
   ids, labels = expected['finetune.input_ids'], expected['finetune.labels']
   context = expected['finetune.context']
-  rate = optax.join_schedules(
-    [
-      optax.linear_schedule(0, 2e-3, 1),
-      optax.cosine_decay_schedule(2e-3, 19),
-    ],
-    [1],
-  )
-  optimizer = optax.chain(
-    optax.clip_by_global_norm(1.0),
-    optax.adamw(rate, 0.9, 0.999, 1e-8, weight_decay=0.0),
+  optimizer = make_optimizer(
+    OptimizerConfig(learning_rate=2e-3, warmup_steps=1), total_steps=20
   )
 
   @jax.jit

@@ -6,7 +6,6 @@ from made_up_systems import CONTROLS, made_up_systems, scored_system
 import numpy as np
 import pytest
 
-from lloco_jax.evaluation import results as results_module
 from lloco_jax.evaluation.results import (
   PREDICTIONS_FILE,
   RESULTS_FILE,
@@ -89,20 +88,6 @@ def test_refused_results_leave_the_old_ones(tmp_path):
   with pytest.raises(ValueError, match='was not evaluated'):
     write_results(tmp_path, made_up_systems(), 'f1', ['missing'])
   assert read_results(tmp_path) == written
-
-
-def test_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
-  path = tmp_path / 'file'
-  results_module.write_atomically(path, b'old')
-
-  def full_disk(handle):
-    raise OSError('no space left')
-
-  monkeypatch.setattr(os, 'fsync', full_disk)
-  with pytest.raises(OSError, match='no space'):
-    results_module.write_atomically(path, b'new')
-  assert path.read_bytes() == b'old'
-  assert os.listdir(tmp_path) == ['file']
 
 
 @pytest.mark.parametrize('name', [PREDICTIONS_FILE, RESULTS_FILE])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import json
 import os
 import pathlib
 import subprocess
@@ -10,6 +11,7 @@ import types
 import zipfile
 
 import pytest
+from tiny import CONFIG
 
 from lloco_jax.weights import sources
 
@@ -191,7 +193,8 @@ class NotLocal(Exception):
 def hub(tmp_path, monkeypatch):
   """A hub that holds `files`; `files = None` means no network."""
   hub = types.SimpleNamespace(
-    files=['config.json'],
+    files=['config.json', 'model.safetensors'],
+    config=CONFIG.to_huggingface(),
     local=False,
     calls=[],
     errors=types.SimpleNamespace(
@@ -211,6 +214,7 @@ def hub(tmp_path, monkeypatch):
     hub.calls.append((name, allow_patterns, local_files_only))
     if local_files_only and not hub.local:
       raise NotLocal('nothing there')
+    (tmp_path / 'config.json').write_text(json.dumps(hub.config))
     return str(tmp_path)
 
   hub.model_info, hub.snapshot_download = model_info, snapshot_download
@@ -226,12 +230,49 @@ def hub(tmp_path, monkeypatch):
   ],
 )
 def test_hub_prefers_safetensors(hub, tmp_path, files, torch):
-  hub.files = files
+  hub.files = ['config.json', *files]
   assert sources.resolve('owner/name-7b.v1') == tmp_path
-  ((name, patterns, _),) = hub.calls
+  (_, first, _), (name, patterns, _) = hub.calls
+  assert first == ['config.json']
   assert name == 'owner/name-7b.v1'
   assert {'*.json', '*.safetensors', 'tokenizer.model'} <= set(patterns)
   assert ('*.bin' in patterns) == torch
+
+
+def test_hub_config_is_checked_before_weights_are_fetched(hub):
+  hub.config = CONFIG.to_huggingface() | {'hidden_act': 'gelu'}
+  with pytest.raises(ValueError, match='gelu'):
+    sources.resolve('owner/name')
+  assert [patterns for _, patterns, _ in hub.calls] == [['config.json']]
+
+
+@pytest.mark.parametrize(
+  'name, files, fetched',
+  [
+    ('owner/name', ['README.md', 'a.gguf'], 'a.gguf'),
+    ('owner/name/b.gguf', ['a.gguf', 'b.gguf'], 'b.gguf'),
+    ('owner/name/q4/b.gguf', ['config.json', 'q4/b.gguf'], 'q4/b.gguf'),
+  ],
+)
+def test_one_gguf_of_the_hub(hub, tmp_path, name, files, fetched):
+  hub.files = files
+  assert sources.resolve(name) == tmp_path / fetched
+  ((name, patterns, _),) = hub.calls
+  assert (name, patterns) == ('owner/name', [fetched])
+
+
+@pytest.mark.parametrize(
+  'files, sentence',
+  [
+    (['b.gguf', 'a.gguf'], r"2 .gguf files; name one, as in 'o/name/a.gguf'"),
+    (['README.md'], 'neither config.json nor a .gguf file'),
+  ],
+)
+def test_hub_without_one_checkpoint(hub, files, sentence):
+  hub.files = files
+  with pytest.raises(ValueError, match=sentence):
+    sources.resolve('o/name')
+  assert hub.calls == []
 
 
 def test_hub_without_a_network(hub, tmp_path):

@@ -14,11 +14,12 @@ import json
 import os
 import pathlib
 import time
-import uuid
 
 import ml_dtypes
 import numpy as np
 import safetensors.numpy
+
+from lloco_jax.files import write_file
 
 FORMAT = 1
 _FORMAT_FILE = 'store.json'
@@ -163,7 +164,7 @@ class Store:
     content = safetensors.numpy.save(
       {_TENSOR: data}, metadata={_METADATA: _canonical(fields)}
     )
-    _write(self.path(record.key), content)
+    write_file(self.path(record.key), content)
     self._index(record)
 
   def longest_prefix(
@@ -218,7 +219,7 @@ class Store:
         'summary store; choose an empty folder.'
       )
     self.folder.mkdir(parents=True, exist_ok=True)
-    _write(path, (_canonical({'format': FORMAT}) + '\n').encode())
+    write_file(path, (_canonical({'format': FORMAT}) + '\n').encode())
 
   def _remove_old_temporaries(self) -> None:
     """Removes what killed writers left; a live one is done within a day."""
@@ -312,13 +313,3 @@ def _canonical(fields: dict) -> str:
 
 def _hash(fields: dict) -> str:
   return hashlib.sha256(_canonical(fields).encode()).hexdigest()
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file that takes its name when all of it is on the disk."""
-  temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
-  with temporary.open('xb') as file:
-    file.write(content)
-    file.flush()
-    os.fsync(file.fileno())
-  os.replace(temporary, path)

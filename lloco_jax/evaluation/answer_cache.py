@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from lloco_jax.data.contexts import Context
-from lloco_jax.evaluation.results import write_atomically
+from lloco_jax.files import write_file
 from lloco_jax.generation.answering import Answers
 from lloco_jax.model import Model
 from lloco_jax.nn.lora import Adapter
@@ -59,7 +59,7 @@ class AnswerCache:
     if self._folder is not None:
       self._folder.mkdir(parents=True, exist_ok=True)
       content = json.dumps(dataclasses.asdict(answers)).encode()
-      write_atomically(self._folder / f'{key}.json', content)
+      write_file(self._folder / f'{key}.json', content)
 
 
 def _hash_tree(adapter: Adapter | None) -> str:

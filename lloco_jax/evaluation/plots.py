@@ -11,7 +11,8 @@ import pathlib
 import textwrap
 import typing
 
-from lloco_jax.evaluation.results import Results, write_atomically
+from lloco_jax.evaluation.results import Results
+from lloco_jax.files import write_file
 
 if typing.TYPE_CHECKING:
   from matplotlib.figure import Figure
@@ -119,7 +120,7 @@ def save_figure(figure: 'Figure', path: str | os.PathLike) -> None:
   """Writes a figure as a PNG, whole or not at all."""
   buffer = io.BytesIO()
   figure.savefig(buffer, format='png')
-  write_atomically(pathlib.Path(path), buffer.getvalue())
+  write_file(pathlib.Path(path), buffer.getvalue())
 
 
 def _figure(width, height):

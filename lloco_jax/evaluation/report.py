@@ -17,8 +17,8 @@ from lloco_jax.evaluation.comparison import Results
 from lloco_jax.evaluation.results import (
   PREDICTIONS_FILE,
   RESULTS_FILE,
-  write_atomically,
 )
+from lloco_jax.files import write_file
 
 REPORT_FILE = 'report.md'
 SCORE_PLOT = 'score_against_tokens.png'
@@ -151,7 +151,7 @@ def write_report(
   sections += [*pictures, question, *_detail_sections(details or {})]
   path = folder / REPORT_FILE
   text = '\n\n'.join(sections) + '\n'
-  write_atomically(path, text.encode('utf-8', 'backslashreplace'))
+  write_file(path, text.encode('utf-8', 'backslashreplace'))
   return path
 
 

@@ -13,7 +13,6 @@ import json
 import math
 import os
 import pathlib
-import tempfile
 
 from lloco_jax.evaluation.comparison import (
   COSTS,
@@ -24,6 +23,7 @@ from lloco_jax.evaluation.comparison import (
   mean_scores,
 )
 from lloco_jax.evaluation.intervals import Interval
+from lloco_jax.files import write_file
 
 RESULTS_FILE = 'results.json'
 PREDICTIONS_FILE = 'predictions.jsonl'
@@ -53,9 +53,9 @@ def write_results(
   predictions = _encode_predictions(results.systems)
   # The answers go first: a kill in between leaves the old results.json,
   # whose hash tells that these answers are not its own.
-  write_atomically(folder / PREDICTIONS_FILE, predictions)
+  write_file(folder / PREDICTIONS_FILE, predictions)
   document = _encode_results(results, hashlib.sha256(predictions).hexdigest())
-  write_atomically(folder / RESULTS_FILE, document)
+  write_file(folder / RESULTS_FILE, document)
   return results
 
 
@@ -86,22 +86,6 @@ def read_results(folder: str | os.PathLike) -> Results:
     return _decode_results(fields, _decode_predictions(predictions))
   except (ValueError, KeyError, TypeError) as error:
     raise _damaged(folder / RESULTS_FILE, error) from error
-
-
-def write_atomically(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file that is seen whole or not at all, also after a kill."""
-  handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-  try:
-    with os.fdopen(handle, 'wb') as file:
-      file.write(content)
-      file.flush()
-      os.fsync(file.fileno())
-    # mkstemp keeps files to their owner; these are meant to be shared.
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    pathlib.Path(temporary).unlink(missing_ok=True)
-    raise
 
 
 def _encode_predictions(systems):

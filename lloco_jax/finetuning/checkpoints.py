@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import json
-import os
 from pathlib import Path
 import shutil
 from typing import Any
@@ -12,6 +11,7 @@ import grain
 import jax
 import orbax.checkpoint as ocp
 
+from lloco_jax.files import write_file
 from lloco_jax.finetuning.optimizer import path_names
 
 CONFIG_FILE = 'config.json'
@@ -91,9 +91,7 @@ def claim_workdir(workdir, config: Mapping, ignored=IGNORED):
     return
   workdir.mkdir(parents=True, exist_ok=True)
   if jax.process_index() == 0:
-    temporary = path.with_name(path.name + '.new')
-    temporary.write_text(json.dumps(config, indent=2) + '\n', 'utf-8')
-    os.replace(temporary, path)
+    write_file(path, json.dumps(config, indent=2) + '\n')
 
 
 class Checkpoints:

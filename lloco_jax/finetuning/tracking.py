@@ -3,11 +3,12 @@
 import collections
 import datetime
 import json
-import os
 from pathlib import Path
 import statistics
 
 import jax
+
+from lloco_jax.files import write_file
 
 METRICS_FILE = 'metrics.jsonl'
 
@@ -26,9 +27,7 @@ def drop_steps_after(path: Path, step: int):
         kept.append(line + '\n')
     except (ValueError, KeyError, TypeError):
       continue
-  temporary = path.with_name(path.name + '.new')
-  temporary.write_text(''.join(kept), 'utf-8')
-  os.replace(temporary, path)
+  write_file(path, ''.join(kept))
 
 
 class Tracker:

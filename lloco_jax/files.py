@@ -1,0 +1,31 @@
+"""Files that are seen whole or not at all, also after a kill."""
+
+import contextlib
+import os
+import pathlib
+import uuid
+
+
+@contextlib.contextmanager
+def replacing(path: pathlib.Path):
+  """Gives a path to write; it becomes `path` once all of it is on the disk.
+
+  A failure leaves what was there; a kill may leave `.NAME.*.part` beside it.
+  """
+  temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
+  try:
+    yield temporary
+    with temporary.open('rb') as file:
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except BaseException:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+def write_file(path: pathlib.Path, content: bytes | str) -> None:
+  """Writes bytes, or text as UTF-8."""
+  if isinstance(content, str):
+    content = content.encode()
+  with replacing(path) as temporary:
+    temporary.write_bytes(content)
