@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lloco_jax.buckets import bucket
 from lloco_jax.nn.autocompressor import (
   compress_segment,
   grow_prefix,
@@ -52,17 +53,10 @@ def split_length(
 
 
 def prefix_slots(config: LlamaConfig, segments: int) -> int:
-  """Slots for the vectors of `segments` earlier segments.
-
-  In steps of about the square root of two, so that 80 segments need few
-  programs and at most a third of the slots is empty.
-  """
-  if not config.accumulate_summary or segments == 0:
+  """Slots for the vectors of `segments` earlier segments."""
+  if not config.accumulate_summary:
     return 0
-  room = 4
-  while room < segments:
-    room = room + room // 2 if room & (room - 1) == 0 else room // 3 * 4
-  return room * config.summary_length
+  return bucket(segments, 4) * config.summary_length
 
 
 def check_compressor(config: LlamaConfig, segment: int = 0) -> None:

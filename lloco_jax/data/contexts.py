@@ -11,6 +11,7 @@ import enum
 
 import numpy as np
 
+from lloco_jax.buckets import bucket
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import by_id
 
@@ -154,9 +155,4 @@ def other_documents(
 
 def context_bucket(length: int, window: int) -> int:
   """Slots of a context: 0, 64, 96, 128, 192, ... up to the window."""
-  if length == 0:
-    return 0
-  size = SMALLEST_CONTEXT
-  while size < length:
-    size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
-  return min(size, window)
+  return min(bucket(length, SMALLEST_CONTEXT), window)
