@@ -161,8 +161,19 @@ def versions() -> dict[str, str]:
 def _workdir(config: ConfigDict, workdir) -> pathlib.Path:
   workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
   print(f'Config, to be saved in {workdir}:')
-  print(config, flush=True)
+  for name, value in _flat(config.to_dict()):
+    print(f'  {name} = {value!r}')
+  print(flush=True)
   return workdir
+
+
+def _flat(fields: dict, prefix: str = ''):
+  """The names of values as --config.NAME sets them, and the values."""
+  for name, value in sorted(fields.items()):
+    if isinstance(value, dict):
+      yield from _flat(value, f'{prefix}{name}.')
+    else:
+      yield f'{prefix}{name}', value
 
 
 def _claim(

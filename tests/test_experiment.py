@@ -103,7 +103,10 @@ def test_second_run_does_nothing_again(run, capsys):
     if path.is_file()
   }
   experiment.train(config, workdir)
-  assert capsys.readouterr().out.count('is trained') == 3
+  said = capsys.readouterr().out
+  assert said.count('is trained') == 3
+  # The config reads as it is typed.
+  assert "\n  data.source = 'reports'\n" in said
   after = {path: path.stat().st_mtime_ns for path in before}
   assert before == after
 
