@@ -357,9 +357,9 @@ def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
     passage_batches(tokenizer, passages, config.batch.rows),
     config.remat,
     config.summary.substep,
-    config.summary.naming,
-    token_rarity(tokenizer, passages, config.summary.rarity),
-    start,
+    naming=config.summary.naming,
+    rarity=token_rarity(tokenizer, passages, config.summary.rarity),
+    start=start,
   )
   _claim(workdir, config, model, **fingerprints)
   trained = run_loop(task, training, workdir / 'training')

@@ -229,23 +229,43 @@ def test_naming_is_predicting_each_vectors_share_of_its_segment():
     naming_loss(params, CONFIG, states, tokens[..., :5], LENGTHS)
 
 
-def test_naming_beside_answers_and_alone():
-  """The means are weighed; without questions it is naming alone."""
+def test_answers_text_and_naming_are_weighed_means():
   model = tiny.model()
   rest = {'segments': segments(), 'lengths': LENGTHS}
   batch = {**rest, **pack(asked(), width_multiple=8, targets_multiple=4)}
   compressor = Compressor(tiny.adapter(1), tiny.normal(6, K, 16))
 
-  @functools.partial(jax.jit, static_argnames='naming')
-  def loss(batch, naming):
+  @functools.partial(jax.jit, static_argnames=('language', 'naming'))
+  def loss(batch, language=0.0, naming=0.0):
     return compressor_loss(
-      compressor, model.params, CONFIG, batch, naming=naming
+      compressor,
+      model.params,
+      CONFIG,
+      batch,
+      language=language,
+      naming=naming,
     )
 
-  answers, count = loss(batch, naming=0.0)
-  named, vectors = loss(rest, naming=0.5)
-  assert count == 5
-  both, weight = loss(batch, naming=0.5)
-  assert weight == count
-  expected = answers / count + 0.5 * named / vectors
-  np.testing.assert_allclose(both / weight, expected, rtol=1e-5)
+  answers, count = loss(batch)
+  named, vectors = loss(rest, naming=1.0)
+  spoken, tokens = loss(rest, language=1.0)
+  # Substeps of two segments: each predicts all but its first token.
+  each = segments().shape[-1] // K
+  assert (count, vectors) == (5, np.sum(-(-LENGTHS // each)))
+  assert tokens == sum(
+    max(int(row[start : start + 2].sum()) - 1, 0)
+    for row in LENGTHS
+    for start in range(0, len(row), 2)
+  )
+  for language, naming in ((0.0, 0.5), (2.0, 0.0), (2.0, 0.5)):
+    total, weight = loss(batch, language, naming)
+    assert weight == count
+    expected = answers / count + language * spoken / tokens
+    expected += naming * named / vectors
+    np.testing.assert_allclose(total / weight, expected, rtol=1e-5)
+  total, weight = loss(rest, language=2.0, naming=0.5)
+  assert weight == tokens
+  expected = 2 * spoken / tokens + 0.5 * named / vectors
+  np.testing.assert_allclose(total / weight, expected, rtol=1e-5)
+  with pytest.raises(ValueError, match='nothing to learn'):
+    loss(rest)

@@ -225,68 +225,81 @@ def compressor_loss(
   dropout_key=None,
   remat: str = 'none',
   substep: int = 2,
+  language: float = 0.0,
   naming: float = 0.0,
   rarity=None,
 ):
-  """Loss of the packed rows' answers, read from the vectors alone.
+  """What a compressor learns from: answers, the text itself, naming.
 
   Args:
     compressor: what is trained.
     params: the frozen base.
     config: its config, with `summary_length`.
-    batch: `segments` [B, S, T] and `lengths` [B, S], and packed rows, or
-      none of them to train by naming alone. Where there are fewer packed
-      rows than B, each is behind the vectors of as many rows.
+    batch: `segments` [B, S, T] and `lengths` [B, S]; and packed rows, if
+      there are questions, whose answers are read from the vectors alone.
+      Where there are fewer packed rows than B, each is behind the vectors of
+      as many rows.
     dropout_key, remat, substep: see `compress_rows`.
-    naming: weight of the mean `naming_loss` beside the mean of the answers.
+    language: weight of the mean of `next_token_losses`.
+    naming: weight of the mean of `naming_loss`.
     rarity: see `naming_loss`.
 
   Returns:
-    The summed loss in nats, and the number of tokens of the answers; or of
-    naming alone, and the number of vectors.
+    The mean loss in nats, times the number of what the first of answers,
+    tokens of text and vectors is there; and that number.
+
+  Raises:
+    ValueError: there is nothing to learn.
   """
   params = with_summary_tokens(params, compressor)
   keys = (None, None)
   if dropout_key is not None:
     keys = jax.random.split(dropout_key)
+  segments, lengths = batch['segments'], batch['lengths']
   hidden, summaries = compress_rows(
     params,
     config,
-    batch['segments'],
-    batch['lengths'],
+    segments,
+    lengths,
     compressor.adapter,
     keys[0],
     remat,
     substep,
   )
-  named = (0.0, 1.0)
-  if naming:
-    named = naming_loss(
+  terms = []
+  if 'tokens' in batch:
+    written = lengths > 0
+    if not config.accumulate_summary:
+      written = jnp.any(written, axis=1, keepdims=True)
+    summaries, used = _contexts(summaries, written, batch['tokens'].shape[0])
+    answers = packed_loss(
       params,
       config,
-      hidden[:, :, batch['segments'].shape[-1] :],
-      batch['segments'],
-      batch['lengths'],
-      rarity,
+      batch,
+      summaries,
+      used,
+      compressor.adapter,
+      keys[1],
+      remat,
     )
-  if 'tokens' not in batch:
-    return named
-  written = batch['lengths'] > 0
-  if not config.accumulate_summary:
-    written = jnp.any(written, axis=1, keepdims=True)
-  contexts = batch['tokens'].shape[0]
-  summaries, used = _contexts(summaries, written, contexts)
-  total, weight = packed_loss(
-    params,
-    config,
-    batch,
-    summaries,
-    used,
-    compressor.adapter,
-    keys[1],
-    remat,
-  )
-  return total + naming * weight * named[0] / named[1], weight
+    terms.append((1.0, *answers))
+  if language:
+    sums, counts = next_token_losses(
+      params, config, hidden, segments, lengths, substep
+    )
+    terms.append((language, jnp.sum(sums), jnp.sum(counts)))
+  if naming:
+    states = hidden[:, :, segments.shape[-1] :]
+    named = naming_loss(params, config, states, segments, lengths, rarity)
+    terms.append((naming, *named))
+  if not terms:
+    raise ValueError(
+      'The compressor has nothing to learn: ask questions, or give the '
+      'weight language or naming.'
+    )
+  number = terms[0][2]
+  loss = sum(weight * total / count for weight, total, count in terms)
+  return loss * number, number
 
 
 def _contexts(summaries, written, count: int):
@@ -311,11 +324,12 @@ def compressor_task(
   batches,
   remat: str = 'projections',
   substep: int = 2,
+  language: float = 0.0,
   naming: float = 0.0,
   rarity=None,
   start: Compressor | None = None,
 ) -> Task:
-  """The task of training a compressor on batches of `data.passages`.
+  """The task of training a compressor on batches of segments and questions.
 
   It goes on from `start`, or begins with a fresh one.
 
@@ -333,6 +347,7 @@ def compressor_task(
       key if compressor.adapter.dropout else None,
       remat,
       substep,
+      language,
       naming,
       rarity,
     )
