@@ -1,0 +1,138 @@
+"""Probes: what summary vectors keep of what a text tells a reader.
+
+The end of a passage is predicted by one reader that was given nothing, the
+text before it, the summary vectors of that text, or those of another passage.
+The share kept is what the vectors gain of what the text gains.
+"""
+
+from collections.abc import Iterable, Sequence
+import dataclasses
+
+import numpy as np
+
+from lloco_jax import api
+from lloco_jax.data.batches import IGNORED
+from lloco_jax.model import Model
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Probe:
+  """`text` [S T], the segments that are read, and `target` [n], its end."""
+
+  document_id: str
+  text: np.ndarray
+  target: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeLosses:
+  """Nats a token of the target, by what the reader was given before it."""
+
+  document_id: str
+  nothing: float
+  text: float
+  summaries: float
+  other_summaries: float
+
+
+def make_probes(
+  documents: Iterable[tuple[str, Sequence[int]]],
+  text_tokens: int,
+  target_tokens: int,
+  per_document: int,
+) -> list[Probe]:
+  """Passages spread evenly over each document, which they may not fill.
+
+  Args:
+    documents: ids of documents, and their token ids.
+    text_tokens: tokens of the text of a probe.
+    target_tokens: tokens of its end.
+    per_document: probes a document has, unless it is too short for so many
+      that do not overlap; the last one ends where the document does.
+
+  Raises:
+    ValueError: no two documents are long enough, so that a probe has no other
+      document.
+  """
+  size = text_tokens + target_tokens
+  probes = []
+  for document_id, tokens in documents:
+    count = min(per_document, len(tokens) // size)
+    for start in np.linspace(0, len(tokens) - size, count + 1)[1:]:
+      passage = np.asarray(tokens[int(start) : int(start) + size], np.int32)
+      probes.append(
+        Probe(document_id, passage[:text_tokens], passage[text_tokens:])
+      )
+  if len({probe.document_id for probe in probes}) < 2:
+    raise ValueError(
+      f'Fewer than two documents have {size} tokens; give more or longer '
+      'documents, or shorter segments.'
+    )
+  return probes
+
+
+def probe_losses(
+  reader: Model,
+  compressor: Model,
+  probes: Sequence[Probe],
+  segment_length: int,
+  segments: int,
+  adapter=None,
+) -> Iterable[ProbeLosses]:
+  """Losses of the probes given the last `segments` of their text.
+
+  The first token of a target is never predicted, so that all losses are of
+  the same tokens. The other summaries are those of the next document's probe.
+
+  Args:
+    reader: predicts; a base, or the compressor itself.
+    compressor: writes the vectors.
+    probes: see `make_probes`.
+    segment_length: tokens of a segment.
+    segments: how many are read; 0 gives nothing in every case.
+    adapter: of the reader.
+
+  Raises:
+    ValueError: text and target exceed the reader's window, or the texts are
+      shorter than the segments.
+  """
+  size = segments * segment_length
+  if size > min(len(probe.text) for probe in probes):
+    raise ValueError(
+      f'{segments} segments of {segment_length} tokens are more than the '
+      "probes' texts have; make probes with longer texts."
+    )
+
+  def loss(probe, before=(), context=None):
+    ids = np.concatenate([np.asarray(before, np.int32), probe.target])
+    labels = np.full_like(ids, IGNORED)
+    labels[len(before) + 1 :] = probe.target[1:]
+    return float(api.loss(reader, ids, labels, context, adapter))
+
+  def last(probe):
+    return probe.text[len(probe.text) - size :]
+
+  vectors = [None] * len(probes)
+  if segments:
+    vectors = [
+      api.compress(compressor, last(probe), segment_length) for probe in probes
+    ]
+  for index, probe in enumerate(probes):
+    other = _other(probes, index)
+    yield ProbeLosses(
+      document_id=probe.document_id,
+      nothing=loss(probe),
+      text=loss(probe, last(probe)),
+      summaries=loss(probe, context=vectors[index]),
+      other_summaries=loss(probe, context=vectors[other]),
+    )
+
+
+def _other(probes: Sequence[Probe], index: int) -> int:
+  """The place of the next probe of another document, around the end."""
+  own = probes[index].document_id
+  for step in range(1, len(probes)):
+    place = (index + step) % len(probes)
+    if probes[place].document_id != own:
+      return place
+  raise ValueError('All probes are of one document; give another.')
