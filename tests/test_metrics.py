@@ -2,7 +2,18 @@ import json
 
 import pytest
 
-from lloco_jax.evaluation.metrics import accuracy, exact_match, f1, normalize
+from lloco_jax.evaluation.metrics import (
+  accuracy,
+  exact_match,
+  f1,
+  hotpotqa_f1,
+  lloco_hotpotqa_f1,
+  lloco_quality_accuracy,
+  normalize,
+  quality_accuracy,
+  squad_exact_match,
+  squad_f1,
+)
 
 
 @pytest.fixture(scope='module')
@@ -23,6 +34,12 @@ def test_exact_match_equals_official_hotpotqa_scores(cases):
   for case in cases:
     actual = exact_match(case['prediction'], case['reference'])
     assert actual == float(case['hotpot_em']), case
+
+
+def test_hotpotqa_f1_equals_official_scores(cases):
+  for case in cases:
+    actual = hotpotqa_f1(case['prediction'], case['reference'])
+    assert actual == pytest.approx(case['hotpot_f1'], abs=1e-12), case
 
 
 def test_scores_of_the_scrolls_documentation():
@@ -97,8 +114,99 @@ def test_accuracy_takes_the_opening_letter(prediction, score):
   assert accuracy(prediction, 'B. Paris') == score
 
 
+@pytest.mark.parametrize(
+  ('prediction', 'reference', 'official', 'lloco'),
+  [
+    ('Yes.', 'yes', 1, 1),
+    ('yes it was', 'yes', 0, 1 / 2),
+    ('no', 'no one', 0, 2 / 3),
+    ('No, no one', 'no', 0, 1 / 2),
+    ('noanswer', 'noanswer in sight', 0, 1 / 2),
+    ('no answer', 'answer', 2 / 3, 2 / 3),
+    ('yes and no', 'no and yes', 1, 1),
+    ('the', 'a', 0, 0),
+    ('', 'yes', 0, 0),
+    ('Żółw', 'żółw', 1, 1),
+    # The first '.' ends what LLoCO's evaluator reads.
+    ('St. Louis', 'St Louis', 1, 2 / 3),
+    ('Louis. He was St. Louis', 'louis', 1 / 3, 1),
+    ('.5 miles', '5 miles', 1, 0),
+  ],
+)
+def test_f1_of_hotpotqa(prediction, reference, official, lloco):
+  assert hotpotqa_f1(prediction, reference) == pytest.approx(official)
+  assert lloco_hotpotqa_f1(prediction, reference) == pytest.approx(lloco)
+
+
+def test_rule_of_yes_and_no_is_of_each_reference():
+  assert hotpotqa_f1('yes', ['no', 'yes']) == 1
+  assert hotpotqa_f1('yes it was', ['yes', 'it was']) == pytest.approx(4 / 5)
+
+
+@pytest.mark.parametrize(
+  ('prediction', 'references', 'exact', 'overlap'),
+  [
+    ('', [], 1, 1),
+    ('', [''], 1, 1),
+    (' The. ', [], 1, 1),
+    ('unanswerable', [], 0, 0),
+    ('Paris', [], 0, 0),
+    ('', ['Paris'], 0, 0),
+    ('the', ['Paris'], 0, 0),
+    # A reference of which nothing is left does not count beside another.
+    ('', ['the', 'Paris'], 0, 0),
+    ('the', ['a'], 1, 1),
+    ('in Paris', ['Paris', 'London'], 0, 2 / 3),
+    ('the Paris', ['London', 'Paris!'], 1, 1),
+  ],
+)
+def test_scores_of_squad(prediction, references, exact, overlap):
+  assert squad_exact_match(prediction, references) == exact
+  assert squad_f1(prediction, references) == pytest.approx(overlap)
+
+
+def test_squad_2_differs_from_1_1_only_where_no_word_is_left(cases):
+  differing = [
+    case
+    for case in cases
+    if squad_f1(case['prediction'], case['reference'])
+    != f1(case['prediction'], case['reference'])
+  ]
+  assert all(not normalize(case['reference']) for case in differing)
+  assert squad_f1('red whale', 'blue whale') == f1('red whale', 'blue whale')
+
+
+@pytest.mark.parametrize(
+  ('prediction', 'official', 'lloco'),
+  [
+    ('B. Paris', 1, 1),
+    ('B', 1, 1),
+    (' B', 1, 0),
+    ('(B)', 1, 0),
+    ('**B**', 1, 0),
+    ('It is B, not C.', 1, 0),
+    ('b', 0, 0),
+    ('Bonn', 0, 1),
+    ('A man chose B', 0, 0),
+    ('E or B', 1, 0),
+    ('B_', 0, 1),
+    ('', 0, 0),
+    (' ', 0, 0),
+  ],
+)
+def test_accuracy_of_quality(prediction, official, lloco):
+  assert quality_accuracy(prediction, 'B. Paris') == official
+  assert lloco_quality_accuracy(prediction, 'B. Paris') == lloco
+  assert quality_accuracy(prediction, ['D', 'B']) == official
+  assert lloco_quality_accuracy(prediction, ['D', 'B']) == lloco
+
+
 def test_unusable_references_are_named():
-  with pytest.raises(ValueError, match='no reference'):
-    f1('anything', [])
-  with pytest.raises(ValueError, match="'Paris' does not open"):
-    accuracy('B', ['B', 'Paris'])
+  for score in (f1, exact_match, hotpotqa_f1, lloco_hotpotqa_f1, accuracy):
+    with pytest.raises(ValueError, match='no reference'):
+      score('anything', [])
+  for score in (accuracy, lloco_quality_accuracy):
+    with pytest.raises(ValueError, match="'Paris' does not open"):
+      score('B', ['B', 'Paris'])
+  with pytest.raises(ValueError, match="'Paris' does not hold"):
+    quality_accuracy('', ['B', 'Paris'])
