@@ -73,7 +73,7 @@ def test_imports_are_light():
     [sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True
   )
   assert result.returncode == 0, result.stderr
-  heavy = {'torch', 'tensorflow', 'transformers', 'peft'}
+  heavy = {'torch', 'tensorflow', 'transformers', 'peft', 'nltk'}
   assert not heavy & set(json.loads(result.stdout.splitlines()[-1]))
 
 
