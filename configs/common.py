@@ -99,6 +99,7 @@ def finetuning(name):
 
   config.evaluation = ml_collections.ConfigDict()
   config.evaluation.split = 'validation'
+  # A name of METRICS in evaluation/scoring.py.
   config.evaluation.metric = 'exact_match'
   config.evaluation.max_new_tokens = 16
   config.evaluation.bootstrap_samples = 10_000

@@ -25,7 +25,7 @@ from lloco_jax.data.passages import (
   token_rarity,
 )
 from lloco_jax.data.prompts import Prompt
-from lloco_jax.evaluation import report, results, runner, systems
+from lloco_jax.evaluation import report, results, runner, scoring, systems
 from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.finetuning.checkpoints import claim_workdir
 from lloco_jax.finetuning.compressor import Compressor, compressor_task
@@ -114,7 +114,8 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
   summaries = _summaries(config, workdir, model, dataset)
   found = systems.standard_systems(adapters)
   folder = workdir / 'evaluation'
-  metrics = {*runner.COMMON_METRICS, config.evaluation.metric}
+  metric = config.evaluation.metric
+  scores = {*runner.COMMON_METRICS, *scoring.score_names(metric)}
   answers = runner.evaluate(
     model,
     examples,
@@ -122,7 +123,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     summaries,
     found,
     Prompt(**config.prompt),
-    {name: runner.METRICS[name] for name in sorted(metrics)},
+    {name: scoring.SCORES[name] for name in sorted(scores)},
     config.evaluation.max_new_tokens,
     base=base,
     cache=AnswerCache(folder / 'answers'),
@@ -130,7 +131,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
   outcome = results.write_results(
     folder,
     answers,
-    config.evaluation.metric,
+    metric,
     [name for name in systems.CONTROLS if name in {s.name for s in found}],
     systems.MAIN_SYSTEM,
     samples=config.evaluation.bootstrap_samples,
@@ -201,10 +202,10 @@ def _claim(
 def _check_evaluation(config: ConfigDict) -> None:
   """Before training too: what it finds would come late after it."""
   chosen = config.evaluation
-  if chosen.metric not in runner.METRICS:
+  if chosen.metric not in scoring.METRICS:
     raise ValueError(
       f"config.evaluation.metric is '{chosen.metric}'; it must be one of "
-      f'{", ".join(runner.METRICS)}.'
+      f'{", ".join(scoring.METRICS)}.'
     )
   for name in ('max_new_tokens', 'bootstrap_samples'):
     if chosen[name] < 1:

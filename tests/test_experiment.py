@@ -184,10 +184,17 @@ def test_evaluation_settings_may_change_after_training(run, tmp_path):
   config, workdir, _ = run
   shutil.copytree(workdir, tmp_path / 'w')
   outcome = experiment.evaluate(
-    changed(config, evaluation__metric='f1', evaluation__max_new_tokens=2),
+    changed(
+      config,
+      evaluation__metric='scrolls_rouge',
+      evaluation__max_new_tokens=2,
+    ),
     tmp_path / 'w',
   )
-  assert outcome.metric == 'f1'
+  assert outcome.metric == 'scrolls_rouge'
+  assert set(outcome.systems[0].answers[0].scores) == {
+    *('exact_match', 'f1', 'rouge1', 'rouge2', 'rougeL')
+  }
   with pytest.raises(ValueError, match="'lloco' must be among"):
     experiment.evaluate(changed(config, adapters=('no_context',)), workdir)
 

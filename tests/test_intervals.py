@@ -96,12 +96,86 @@ def test_pairing_removes_what_both_share():
   assert paired_difference([0, 1], [1, 1], 'ab').mean == -0.5
 
 
+def brute_force_scores(columns, clusters, samples, seed):
+  """Scores of resamples, each put together answer by answer."""
+  columns, names = np.asarray(columns), sorted(set(clusters))
+  rows = [np.flatnonzero(np.asarray(clusters) == name) for name in names]
+  random, scores = np.random.default_rng(seed), []
+  for draw in random.integers(len(names), size=(samples, len(names))):
+    chosen = columns[np.concatenate([rows[number] for number in draw])]
+    logs = [math.log(column.mean()) for column in chosen.T]
+    scores.append(math.exp(sum(logs) / len(logs)))
+  return np.array(scores)
+
+
+@pytest.fixture
+def columns_of_two():
+  """Three scores of 24 answers about seven documents, by two systems."""
+  random = np.random.default_rng(4)
+  clusters = [*range(7), *random.integers(7, size=17)]
+  return random.random((24, 3)) ** 2, random.random((24, 3)) / 2, clusters
+
+
+def test_columns_are_combined_after_resampling(columns_of_two):
+  columns, _, clusters = columns_of_two
+  interval = bootstrap_mean(columns, clusters, samples=500, seed=8, level=0.9)
+  scores = brute_force_scores(columns, clusters, 500, 8)
+  mean = np.prod(columns.mean(axis=0)) ** (1 / 3)
+  assert interval.mean == pytest.approx(mean)
+  assert (interval.low, interval.high) == pytest.approx(
+    tuple(np.quantile(scores, [0.05, 0.95]))
+  )
+  assert (interval.count, interval.clusters) == (24, 7)
+  # What it must not be: the mean of every answer's own geometric mean.
+  of_answers = bootstrap_mean(np.prod(columns, axis=1) ** (1 / 3), clusters)
+  assert of_answers.mean < 0.9 * interval.mean
+
+
+def test_difference_of_columns_is_of_the_same_draws(columns_of_two):
+  a, b, clusters = columns_of_two
+  interval = paired_difference(a, b, clusters, samples=500, seed=8, level=0.9)
+  differences = brute_force_scores(a, clusters, 500, 8) - brute_force_scores(
+    b, clusters, 500, 8
+  )
+  assert interval.mean == pytest.approx(
+    np.prod(a.mean(axis=0)) ** (1 / 3) - np.prod(b.mean(axis=0)) ** (1 / 3)
+  )
+  assert (interval.low, interval.high) == pytest.approx(
+    tuple(np.quantile(differences, [0.05, 0.95]))
+  )
+
+
+def test_one_column_is_its_mean(columns_of_two):
+  columns, others, clusters = columns_of_two
+  column, other = columns[:, 0], others[:, 0]
+  assert bootstrap_mean(column, clusters) == bootstrap_mean(
+    column[:, None], clusters
+  )
+  difference = paired_difference(column, other, clusters)
+  mean = bootstrap_mean(column - other, clusters)
+  assert (difference.mean, difference.low, difference.high) == pytest.approx(
+    (mean.mean, mean.low, mean.high)
+  )
+
+
+def test_a_column_of_zeros_scores_nothing():
+  columns = np.array([[0.5, 0.0], [1.0, 0.0], [0.2, 0.0]])
+  interval = bootstrap_mean(columns, 'abc')
+  assert (interval.mean, interval.low, interval.high) == (0, 0, 0)
+
+
 @pytest.mark.parametrize(
   ('arguments', 'message'),
   [
     (dict(values=[], clusters=[]), 'at least one'),
     (dict(values=[1.0], clusters=['a', 'b']), 'as many clusters as values'),
     (dict(values=[1.0, math.nan], clusters='ab'), 'Value 1 of 2'),
+    (dict(values=[[1.0, 1.0], [1.0, math.inf]], clusters='ab'), 'Value 1 of 2'),
+    (
+      dict(values=[[1.0, 1.0], [1.0, -0.1]], clusters='ab'),
+      '1 of 2 is negative',
+    ),
+    (dict(values=[[[1.0]]], clusters='a'), 'one or more columns'),
     (dict(values=[1.0], clusters='a', samples=0), 'samples >= 1'),
     (dict(values=[1.0], clusters='a', level=95), '0 < level < 1'),
   ],
@@ -114,3 +188,5 @@ def test_bad_input_is_named(arguments, message):
 def test_pairs_of_different_length_are_refused():
   with pytest.raises(ValueError, match='got 2 and 1'):
     paired_difference([0, 1], [1], 'ab')
+  with pytest.raises(ValueError, match='columns; got 1 and 2'):
+    paired_difference([0, 1], [[1, 1], [0, 0]], 'ab')

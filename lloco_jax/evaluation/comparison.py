@@ -11,13 +11,14 @@ import math
 
 from lloco_jax.evaluation import intervals
 from lloco_jax.evaluation.intervals import Interval
+from lloco_jax.evaluation.scoring import score_names
 
 COSTS = ('tokens_read', 'seconds_to_first_token', 'seconds_per_answer')
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-  """One system's answer to one example; `scores` by the metric's name.
+  """One system's answer to one example; `scores` by their names.
 
   `document_id` is the document the question is about, whatever the system
   read: intervals resample by it.
@@ -49,7 +50,7 @@ class SystemResult:
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-  """Systems side by side on one metric.
+  """Systems side by side on one metric, named as in evaluation/scoring.py.
 
   `scores` has an interval for each system's name, `differences` one for each
   control: the main system's score less the control's over the questions that
@@ -151,18 +152,23 @@ def _check_systems(systems, metric, controls, main_system):
           f'one system and {answer.document_id!r} in {system.name!r}; give '
           'the document that the question is about.'
         )
-      if not math.isfinite(answer.scores.get(metric, math.nan)):
-        raise ValueError(
-          f'System {system.name!r} has no {metric!r} score for example '
-          f'{answer.example_id!r}; score it before comparing.'
-        )
+      for name, score in zip(score_names(metric), _values(answer, metric)):
+        if not math.isfinite(score):
+          raise ValueError(
+            f'System {system.name!r} has no {name!r} score for example '
+            f'{answer.example_id!r}; score it before comparing.'
+          )
+
+
+def _values(answer, metric):
+  return [answer.scores.get(name, math.nan) for name in score_names(metric)]
 
 
 def _score(system, metric, bootstrap):
   if not system.answers:
     return intervals.NO_VALUES
   return intervals.bootstrap_mean(
-    [answer.scores[metric] for answer in system.answers],
+    [_values(answer, metric) for answer in system.answers],
     [answer.document_id for answer in system.answers],
     **bootstrap,
   )
@@ -174,8 +180,8 @@ def _difference(main, control, metric, bootstrap):
   if not shared:
     return intervals.NO_VALUES
   return intervals.paired_difference(
-    [answer.scores[metric] for answer in shared],
-    [others[answer.example_id].scores[metric] for answer in shared],
+    [_values(answer, metric) for answer in shared],
+    [_values(others[answer.example_id], metric) for answer in shared],
     [answer.document_id for answer in shared],
     **bootstrap,
   )

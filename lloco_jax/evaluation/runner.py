@@ -14,7 +14,7 @@ from lloco_jax.data.examples import Example, check_examples
 from lloco_jax.data.prompts import PLAIN, Prompt, encode_question
 from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.evaluation.comparison import Answer, SystemResult
-from lloco_jax.evaluation.metrics import accuracy, exact_match, f1
+from lloco_jax.evaluation.scoring import SCORES
 from lloco_jax.evaluation.systems import System
 from lloco_jax.generation.answering import (
   answer_questions,
@@ -23,8 +23,7 @@ from lloco_jax.generation.answering import (
 )
 from lloco_jax.model import Model
 
-METRICS = {'exact_match': exact_match, 'f1': f1, 'accuracy': accuracy}
-# What fits every answer; accuracy is of letters alone.
+# What fits every answer; an accuracy is of letters alone.
 COMMON_METRICS = ('exact_match', 'f1')
 _SECONDS_BETWEEN_LINES = 20
 
@@ -89,7 +88,7 @@ def evaluate(
       summaries or, with its longest question, exceeds the window; or where
       a metric does not fit the references.
   """
-  metrics = metrics or {name: METRICS[name] for name in COMMON_METRICS}
+  metrics = metrics or {name: SCORES[name] for name in COMMON_METRICS}
   if not examples:
     raise ValueError('There are no examples to evaluate; give some.')
   model.need_tokenizer()
