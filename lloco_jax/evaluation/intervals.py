@@ -113,6 +113,43 @@ def paired_difference(
   return _bootstrap(values, clusters, difference, samples, seed, level)
 
 
+def bootstrap_ratio(
+  numerators: Sequence[float],
+  denominators: Sequence[float],
+  clusters: Sequence[Hashable],
+  samples: int = 10_000,
+  seed: int = 0,
+  level: float = 0.95,
+) -> Interval:
+  """Ratio of two means, with its interval; both are of the same draws.
+
+  Args:
+    numerators: [N].
+    denominators: [N]; where a draw's mean is 0 the ratio is infinite.
+    clusters: [N] the document id of each pair.
+    samples: number of bootstrap samples.
+    seed: of the draws.
+    level: share of the samples' ratios that the interval covers.
+
+  Raises:
+    ValueError: as `bootstrap_mean`, or the two differ in length.
+  """
+  if len(numerators) != len(denominators):
+    raise ValueError(
+      f'A ratio needs as many numerators as denominators; got '
+      f'{len(numerators)} and {len(denominators)}.'
+    )
+
+  def ratio(means):
+    with np.errstate(divide='ignore', invalid='ignore'):
+      return means[..., 0] / means[..., 1]
+
+  values = [_columns(numerators), _columns(denominators)]
+  return _bootstrap(
+    np.concatenate(values, axis=1), clusters, ratio, samples, seed, level
+  )
+
+
 def _columns(values):
   values = np.asarray(values, np.float64)
   if values.ndim == 1:
@@ -165,7 +202,9 @@ def _bootstrap(values, clusters, score_of, samples, seed, level):
     return Interval(score, math.nan, math.nan, len(values), 1)
   scores = score_of(_resampled_means(sums, counts, samples, seed))
   tail = (1 - level) / 2
-  low, high = np.quantile(scores, [tail, 1 - tail])
+  # Ratios may be infinite.
+  with np.errstate(invalid='ignore'):
+    low, high = np.quantile(scores, [tail, 1 - tail])
   return Interval(score, float(low), float(high), len(values), len(numbers))
 
 

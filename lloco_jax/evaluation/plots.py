@@ -44,7 +44,7 @@ def score_figure(results: Results) -> 'Figure | None':
   ]
   if not systems:
     return None
-  figure, axes = _figure(10, 6)
+  figure, axes = plain_figure(10, 6)
   read = [system.tokens_read for system in systems]
   zero = _place_of_zero(read)
   shifts = _side_by_side(read)
@@ -85,7 +85,7 @@ def seconds_figure(results: Results) -> 'Figure | None':
   ]
   if not systems:
     return None
-  figure, axes = _figure(10, 1.6 + 0.45 * len(systems))
+  figure, axes = plain_figure(10, 1.6 + 0.45 * len(systems))
   longest = max(system.seconds_per_answer for system in systems)
   for row, system in enumerate(systems):
     color = _ROLES[_role(results, system.name)]['color']
@@ -123,7 +123,8 @@ def save_figure(figure: 'Figure', path: str | os.PathLike) -> None:
   write_file(pathlib.Path(path), buffer.getvalue())
 
 
-def _figure(width, height):
+def plain_figure(width: float, height: float):
+  """A figure of so many inches with one axes, in the style of the others."""
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 

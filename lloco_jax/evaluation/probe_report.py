@@ -1,0 +1,180 @@
+"""The report of a compressor: losses of probes and the share kept."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import io
+import json
+import math
+import pathlib
+import typing
+
+from lloco_jax.evaluation import plots
+from lloco_jax.evaluation.intervals import (
+  Interval,
+  bootstrap_mean,
+  bootstrap_ratio,
+)
+from lloco_jax.evaluation.probes import ProbeLosses
+from lloco_jax.files import write_file
+
+if typing.TYPE_CHECKING:
+  from matplotlib.figure import Figure
+
+RESULTS_FILE = 'compressor.json'
+TABLE_FILE = 'compressor.md'
+PLOT_FILE = 'compressor.png'
+GIVEN = ('nothing', 'text', 'summaries', 'other_summaries')
+_HEADERS = (
+  'segments', 'tokens', 'vectors', 'nothing', 'the text', 'its summaries',
+  "another's", 'share kept', "another's share",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeRow:
+  """Probes behind so many segments: mean losses in nats, and shares.
+
+  A share is the part of the text's gain over nothing that vectors keep.
+  """
+
+  segments: int
+  tokens: int
+  vectors: int
+  losses: Mapping[str, Interval]
+  share: Interval
+  other_share: Interval
+
+
+def probe_row(
+  losses: Sequence[ProbeLosses],
+  segments: int,
+  segment_length: int,
+  summary_length: int,
+  samples: int = 10_000,
+) -> ProbeRow:
+  """Means over probes, with intervals bootstrapped over their documents."""
+  clusters = [each.document_id for each in losses]
+  gains = [each.nothing - each.text for each in losses]
+
+  def share(name):
+    kept = [each.nothing - getattr(each, name) for each in losses]
+    return bootstrap_ratio(kept, gains, clusters, samples)
+
+  return ProbeRow(
+    segments=segments,
+    tokens=segments * segment_length,
+    vectors=segments * summary_length,
+    losses={
+      name: bootstrap_mean(
+        [getattr(each, name) for each in losses], clusters, samples
+      )
+      for name in GIVEN
+    },
+    share=share('summaries'),
+    other_share=share('other_summaries'),
+  )
+
+
+def table_cells(row: ProbeRow) -> tuple[str, ...]:
+  """A row of the table: nats a token, and shares in percent."""
+  counts = (row.segments, row.tokens, row.vectors)
+  return (
+    *(f'{count:,}' for count in counts),
+    *(f'{row.losses[name].mean:.3f}' for name in GIVEN),
+    _percent(row.share),
+    _percent(row.other_share),
+  )
+
+
+def terminal_table(rows: Sequence[ProbeRow], width: int = 100) -> str:
+  """The table as text of at most `width` columns."""
+  from rich.console import Console
+  from rich.table import Table
+
+  table = Table()
+  for header in _HEADERS:
+    table.add_column(header, justify='right')
+  for row in rows:
+    table.add_row(*table_cells(row))
+  buffer = io.StringIO()
+  Console(file=buffer, width=width, height=100, highlight=False).print(table)
+  return buffer.getvalue()
+
+
+def loss_figure(rows: Sequence[ProbeRow]) -> 'Figure':
+  """Losses by segments read, with their intervals."""
+  figure, axes = plots.plain_figure(8, 5)
+  names = dict(zip(GIVEN, _HEADERS[3:7]))
+  colors = ('#5F5F5F', '#0072B2', '#D55E00', '#CC79A7')
+  markers = ('s', 'D', '*', 'o')
+  places = [row.segments for row in rows]
+  for (name, label), color, marker in zip(names.items(), colors, markers):
+    intervals = [row.losses[name] for row in rows]
+    axes.plot(
+      places,
+      [interval.mean for interval in intervals],
+      color=color,
+      marker=marker,
+      label=label,
+    )
+    axes.fill_between(
+      places,
+      [interval.low for interval in intervals],
+      [interval.high for interval in intervals],
+      color=color,
+      alpha=0.12,
+      linewidth=0,
+    )
+  axes.set_xticks(places)
+  axes.set_xlabel('segments read before the target')
+  axes.set_ylabel('nats a token, with the 95% interval')
+  axes.set_title('What the reader was given', loc='left', pad=12)
+  axes.legend(frameon=False)
+  return figure
+
+
+def write_probe_report(
+  folder: pathlib.Path, rows: Sequence[ProbeRow], facts: Mapping
+) -> None:
+  """Writes the table, the plot and the JSON of both, with `facts` beside."""
+  folder.mkdir(parents=True, exist_ok=True)
+  fields = {'facts': dict(facts), 'rows': list(map(_fields, rows))}
+  text = json.dumps(fields, indent=2, allow_nan=False)
+  write_file(folder / RESULTS_FILE, text + '\n')
+  lines = [
+    _HEADERS,
+    ['---:'] * len(_HEADERS),
+    *map(table_cells, rows),
+  ]
+  table = ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
+  write_file(folder / TABLE_FILE, table)
+  plots.save_figure(loss_figure(rows), folder / PLOT_FILE)
+
+
+def _fields(row: ProbeRow) -> dict:
+  """The row as JSON has it: no NaN."""
+
+  def plain(interval):
+    numbers = dataclasses.asdict(interval)
+    return {
+      name: number if math.isfinite(number) else None
+      for name, number in numbers.items()
+    }
+
+  return {
+    'segments': row.segments,
+    'tokens': row.tokens,
+    'vectors': row.vectors,
+    'losses': {name: plain(row.losses[name]) for name in GIVEN},
+    'share': plain(row.share),
+    'other_share': plain(row.other_share),
+  }
+
+
+def _percent(interval: Interval) -> str:
+  if not math.isfinite(interval.mean):
+    return '-'
+  text = f'{100 * interval.mean:.0f}%'
+  if interval.known:
+    text += f' ({100 * interval.low:.0f} to {100 * interval.high:.0f})'
+  return text
