@@ -16,7 +16,8 @@ from lloco_jax.compression.segments import (
   prefix_slots,
   split_length,
 )
-from lloco_jax.nn.llama import Positions, embed, hidden_states
+from lloco_jax.nn.autocompressor import compress_segment, init_state
+from lloco_jax.nn.llama import Positions, embed, hidden_states, init_params
 
 LENGTHS = (9, 9, 4, 9, 1, 9)
 
@@ -125,3 +126,30 @@ def test_checkpoint_without_summary_tokens_is_refused():
   check_compressor(CONFIG)
   with pytest.raises(ValueError, match='no summary tokens'):
     check_compressor(dataclasses.replace(CONFIG, summary_length=0))
+
+
+def test_of_a_layer_only_the_vectors_are_kept():
+  """More layers need no more memory beside them, as the compiler says."""
+
+  def temporary(layers, width=256):
+    config = dataclasses.replace(CONFIG, num_hidden_layers=layers)
+    count = config.summary_length
+    params, state = jax.eval_shape(
+      lambda: (
+        init_params(config, jax.random.key(0)),
+        init_state(config, jnp.zeros((1, count, config.hidden_size)), count),
+      )
+    )
+
+    def step(params, prefix, rest, tokens):
+      lengths = jnp.full((1,), width, jnp.int32)
+      state = rest.replace(prefix=prefix)
+      return compress_segment(params, config, tokens, lengths, state)[1]
+
+    tokens = jax.ShapeDtypeStruct((1, width), jnp.int32)
+    lowered = jax.jit(step, donate_argnums=1).lower(
+      params, state.prefix, state.replace(prefix=None), tokens
+    )
+    return lowered.compile().memory_analysis().temp_size_in_bytes
+
+  assert temporary(layers=64) < 1.1 * temporary(layers=2)

@@ -146,13 +146,14 @@ def compress_segment(
     cache=state.prefix if slots.size else None,
     dropout_key=dropout_key,
     remat=remat,
+    kept=pending,
   )
   hidden = hidden[:, pending:]
   summaries = summary_vectors(params, config, hidden[:, width:])
   if config.accumulate_summary and slots.size:
     keep = jax.tree.map(
       lambda kept, now: jax.lax.dynamic_update_slice_in_dim(
-        kept, now[:, :, :pending], start, axis=2
+        kept, now, start, axis=2
       ),
       state.prefix,
       new,

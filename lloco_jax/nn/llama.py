@@ -99,10 +99,14 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-  """Grouped-query attention over the cache and what is new."""
+  """Grouped-query attention over the cache and what is new.
+
+  Gives keys and values of the first `kept` positions, None for all.
+  """
 
   config: LlamaConfig
   dropout: float
+  kept: int | None = None
 
   @nn.compact
   def __call__(self, x, cache, rotary, positions, adapter_ids, slot):
@@ -150,6 +154,8 @@ class Attention(nn.Module):
     )
     mixed = checkpoint_name(mixed, 'attention')
     mixed = mixed.reshape(*mixed.shape[:2], heads * c.head_dim)
+    if self.kept is not None:
+      new = jax.tree.map(lambda leaf: leaf[:, : self.kept], new)
     return project('o_proj', mixed, c.hidden_size), new
 
 
@@ -177,12 +183,13 @@ class Block(nn.Module):
 
   config: LlamaConfig
   dropout: float
+  kept: int | None = None
 
   @nn.compact
   def __call__(self, x, cache, rotary, positions, adapter_ids, slot):
     c = self.config
     normed = RMSNorm(c.rms_norm_eps, name='input_layernorm')(x)
-    mixed, new = Attention(c, self.dropout, name='self_attn')(
+    mixed, new = Attention(c, self.dropout, self.kept, name='self_attn')(
       normed, cache, rotary, positions, adapter_ids, slot
     )
     x = x + mixed
@@ -211,6 +218,7 @@ class Llama(nn.Module):
   dropout: float = 0.0
   remat: str = 'none'
   stacked: bool = True
+  kept: int | None = None
 
   def setup(self):
     c = self.config
@@ -229,9 +237,11 @@ class Llama(nn.Module):
         split_rngs={'params': True, 'dropout': True},
         in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
         length=c.num_hidden_layers,
-      )(c, self.dropout)
+      )(c, self.dropout, self.kept)
     else:
-      self.layers = [block(c, self.dropout) for _ in range(c.num_hidden_layers)]
+      self.layers = [
+        block(c, self.dropout, self.kept) for _ in range(c.num_hidden_layers)
+      ]
     self.norm = RMSNorm(c.rms_norm_eps)
     if not c.tie_word_embeddings:
       self.lm_head = nn.Dense(c.vocab_size, use_bias=False)
@@ -286,6 +296,7 @@ def hidden_states(
   slot=None,
   dropout_key=None,
   remat: str = 'none',
+  kept: int | None = None,
 ):
   """Runs the layers and the final norm.
 
@@ -302,9 +313,11 @@ def hidden_states(
     slot: first index of the buffers that the T positions are written to.
     dropout_key: turns the adapter's dropout on.
     remat: key of REMAT_POLICIES.
+    kept: of how many of the T positions, the first ones, keys and values are
+      returned, since those of a long text are large; None for all.
 
   Returns:
-    Hidden states [B, T, D] after the final norm, and KeyValues: of the T
+    Hidden states [B, T, D] after the final norm, and KeyValues: of the kept
     positions, or the written buffers when `slot` is given.
   """
   module = Llama(
@@ -312,6 +325,7 @@ def hidden_states(
     dropout=adapter.dropout if adapter and dropout_key is not None else 0.0,
     remat=remat,
     stacked='layers' in params,
+    kept=kept,
   )
   variables = {'params': params}
   if adapter is not None:
