@@ -2,7 +2,7 @@
 
 import pytest
 
-from lloco_jax.data.documents import Document, read_document
+from lloco_jax.data.documents import Collection, Document, read_document
 
 
 @pytest.mark.parametrize('text', ['', ' \n\t '])
@@ -45,3 +45,19 @@ def test_missing_and_empty_files_are_named(tmp_path):
   path.write_text('\n')
   with pytest.raises(ValueError, match=r"blank\.txt' is empty"):
     read_document(path)
+
+
+def test_a_collection_has_each_text_once():
+  collection = Collection('tales')
+  assert collection.add('a', 'one') == 'a'
+  assert collection.add('b', 'two') == 'b'
+  assert collection.add('c', 'one') == 'a'
+  # Another text under an id that is taken.
+  assert collection.add('a', 'three') == 'a (2)'
+  assert collection.add('a', 'four') == 'a (3)'
+  assert collection.add('x', 'three') == 'a (2)'
+  texts = {key: each.text for key, each in collection.documents.items()}
+  assert texts == {'a': 'one', 'b': 'two', 'a (2)': 'three', 'a (3)': 'four'}
+  assert {each.group for each in collection.documents.values()} == {'tales'}
+  with pytest.raises(ValueError, match="Document 'e' is empty"):
+    collection.add('e', ' ')

@@ -20,6 +20,8 @@ def example(id='first', documents=('minutes',), **fields):
     ({'answers': 'Ada'}, "'first' needs one or more answers"),
     ({'answers': ('Ada', ' ')}, "'first' has an empty answer"),
     ({'documents': ()}, "'first' needs one or more document_ids"),
+    ({'tags': 'hard'}, "'first' has tags that are empty or no tuple"),
+    ({'tags': ('hard', '')}, "'first' has tags that are empty or no tuple"),
   ],
 )
 def test_empty_fields_are_refused(fields, message):
@@ -29,6 +31,7 @@ def test_empty_fields_are_refused(fields, message):
 
 def test_lists_become_tuples():
   assert example(answers=['Ada']).answers == ('Ada',)
+  assert example(tags=['hard']).tags == ('hard',)
 
 
 def test_an_unknown_document_is_named_with_its_example():

@@ -55,6 +55,16 @@ def test_a_folder_is_read(folder):
   }
 
 
+def test_examples_may_have_tags(folder):
+  write(folder, 'train', [TRAIN[0] | {'tags': ['hard', 'long']}])
+  dataset = read_jsonl(folder)
+  assert dataset.splits['train'][0].tags == ('hard', 'long')
+  assert dataset.files == ('documents.jsonl', 'train.jsonl', 'validation.jsonl')
+  write(folder, 'train', [TRAIN[0] | {'tags': 'hard'}])
+  with pytest.raises(ValueError, match="line 1: Field 'tags' is not a list"):
+    read_jsonl(folder)
+
+
 def test_blank_lines_windows_line_ends_and_a_byte_order_mark(folder):
   path = folder / 'documents.jsonl'
   lines = path.read_bytes().replace(b'\n', b'\r\n\r\n')

@@ -37,6 +37,35 @@ class Document:
       ) from None
 
 
+class Collection:
+  """Documents of a group, each text once."""
+
+  def __init__(self, group: str):
+    self._group = group
+    self._ids = {}
+    self.documents = {}
+
+  def add(self, id: str, text: str) -> str:
+    """Files a text, and gives the id that it has.
+
+    That is the first id it came under; where another text has the id already,
+    a number is put behind it.
+
+    Raises:
+      ValueError: as Document.
+    """
+    known = self._ids.get(text)
+    if known is not None:
+      return known
+    unique, number = id, 1
+    while unique in self.documents:
+      number += 1
+      unique = f'{id} ({number})'
+    self.documents[unique] = Document(unique, text, self._group)
+    self._ids[text] = unique
+    return unique
+
+
 def decode_utf8(data: bytes, name: str) -> str:
   """Decodes `data`, the bytes of what is called `name` in an error.
 

@@ -11,7 +11,8 @@ from lloco_jax.data.documents import Document
 class Example:
   """A question about documents; any of `answers` is right.
 
-  The first answer is the one that finetuning teaches.
+  The first answer is the one that finetuning teaches. `tags` name the groups
+  of examples that are scored apart, such as 'hard' or 'unanswerable'.
 
   Raises:
     ValueError: a field is empty.
@@ -21,6 +22,7 @@ class Example:
   question: str
   answers: tuple[str, ...]
   document_ids: tuple[str, ...]
+  tags: tuple[str, ...] = ()
 
   def __post_init__(self):
     if not self.id.strip():
@@ -36,6 +38,11 @@ class Example:
       object.__setattr__(self, name, tuple(values))
     if not all(answer.strip() for answer in self.answers):
       raise ValueError(f"Example '{self.id}' has an empty answer.")
+    if isinstance(self.tags, str) or not all(self.tags):
+      raise ValueError(
+        f"Example '{self.id}' has tags that are empty or no tuple of texts."
+      )
+    object.__setattr__(self, 'tags', tuple(self.tags))
 
 
 def check_examples(
@@ -68,12 +75,16 @@ def check_examples(
 class Dataset:
   """Documents by id, and examples by split ('train', 'validation').
 
+  `files` are the names of the files that they come from, if any: a score on
+  a part of a benchmark has to be told from one on the whole.
+
   Raises:
     ValueError: ids clash, or an example's document is unknown.
   """
 
   documents: Mapping[str, Document]
   splits: Mapping[str, tuple[Example, ...]]
+  files: tuple[str, ...] = ()
 
   def __post_init__(self):
     for key, document in self.documents.items():

@@ -3,15 +3,15 @@
 `documents.jsonl` holds a document a line (`id`, `text`, maybe `group`);
 `train.jsonl` and `validation.jsonl`, either of which may be left out, an
 example a line (`id`, `question`, `answer` or `answers`, `document_id` or
-`document_ids`).
+`document_ids`, maybe `tags`).
 """
 
-from collections.abc import Callable, Iterator
-import json
+from collections.abc import Callable
 import pathlib
 
-from lloco_jax.data.documents import Document, decode_utf8
+from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Dataset, Example, by_id
+from lloco_jax.data.records import at, read_json_lines, text, texts
 
 _DOCUMENTS = 'documents.jsonl'
 _SPLITS = ('train', 'validation')
@@ -23,6 +23,7 @@ _EXAMPLE_FIELDS = (
   'answers',
   'document_id',
   'document_ids',
+  'tags',
 )
 
 
@@ -58,97 +59,50 @@ def read_jsonl(folder: str | pathlib.Path) -> Dataset:
     for split, path in paths.items()
   }
   try:
-    return Dataset(by_id(documents), splits)
+    files = (_DOCUMENTS, *(path.name for path in paths.values()))
+    return Dataset(by_id(documents), splits, files)
   except ValueError as error:
     raise ValueError(f'{folder}: {error}') from None
 
 
 def _read(path: pathlib.Path, known: tuple[str, ...], make: Callable):
   """Yields what `make` makes of the fields of each line."""
-  for place, fields in _lines(path, known):
-    try:
-      yield make(fields)
-    except ValueError as error:
-      raise ValueError(f'{place}: {error}') from None
-
-
-def _lines(
-  path: pathlib.Path, known: tuple[str, ...]
-) -> Iterator[tuple[str, dict]]:
-  """Yields the place and the fields of every line that is not blank."""
-  found = False
-  for number, line in enumerate(path.read_bytes().split(b'\n'), 1):
-    place = f'{path}, line {number}'
-    text = decode_utf8(line, place)
-    if not text.strip():
-      continue
-    found = True
-    try:
-      fields = json.loads(text)
-    except (ValueError, RecursionError) as error:
-      raise ValueError(
-        f'{place} is not valid JSON ({error}); mend or remove the line.'
-      ) from None
-    if not isinstance(fields, dict):
-      raise ValueError(
-        f'{place} holds no object; write it as '
-        f'{{"{known[0]}": ..., "{known[1]}": ...}}.'
-      )
+  for place, fields in read_json_lines(path):
     unknown = next((name for name in fields if name not in known), None)
     if unknown is not None:
       raise ValueError(
         f"{place} has an unknown field '{unknown}'; known are "
         f'{", ".join(known)}.'
       )
-    yield place, fields
-  if not found:
-    raise ValueError(f'{path} holds no lines; write one an entry.')
+    with at(place):
+      entry = make(fields)
+    yield entry
 
 
 def _document(fields: dict) -> Document:
   """The document of a line."""
   return Document(
-    _text(fields, 'id'),
-    _text(fields, 'text'),
-    _text(fields, 'group') if 'group' in fields else 'default',
+    text(fields, 'id'),
+    text(fields, 'text'),
+    text(fields, 'group') if 'group' in fields else 'default',
   )
 
 
 def _example(fields: dict) -> Example:
   """The example of a line."""
   return Example(
-    _text(fields, 'id'),
-    _text(fields, 'question'),
-    _texts(fields, 'answer', 'answers'),
-    _texts(fields, 'document_id', 'document_ids'),
+    text(fields, 'id'),
+    text(fields, 'question'),
+    _one_or_several(fields, 'answer', 'answers'),
+    _one_or_several(fields, 'document_id', 'document_ids'),
+    texts(fields, 'tags') if 'tags' in fields else (),
   )
 
 
-def _text(fields: dict, name: str) -> str:
-  """A field that must be there and be text."""
-  if name not in fields:
-    raise ValueError(f"Field '{name}' is missing; add it.")
-  if not isinstance(fields[name], str):
-    raise ValueError(f"Field '{name}' is not text; put its value in quotes.")
-  return fields[name]
-
-
-def _texts(fields: dict, one: str, several: str) -> tuple[str, ...]:
+def _one_or_several(fields: dict, one: str, several: str) -> tuple[str, ...]:
   """A field that is given as one text or, by another name, as a list."""
   if one in fields and several in fields:
     raise ValueError(
       f"Fields '{one}' and '{several}' are both given; drop one."
     )
-  if several not in fields:
-    return (_text(fields, one),)
-  values = fields[several]
-  if (
-    not isinstance(values, list)
-    or not values
-    or not all(isinstance(value, str) for value in values)
-  ):
-    raise ValueError(
-      f"Field '{several}' is not a list of texts, such as "
-      '["first", "second"].'
-    )
-  return tuple(values)
+  return texts(fields, several) if several in fields else (text(fields, one),)
