@@ -1,0 +1,115 @@
+"""Splits: which documents train, and which examples of a split are taken."""
+
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from lloco_jax.data.examples import Dataset, Example
+
+
+def split_documents(dataset: Dataset, share: float, seed: int) -> Dataset:
+  """Makes a training split of data that has one other split alone.
+
+  Its documents are ordered by a hash of the seed and their ids; the first
+  `share` of them, rounded up, stay in their split, the others train. So a
+  document's side depends on no order of files, and a larger share keeps what
+  a smaller one had.
+
+  Raises:
+    ValueError: the share is not between 0 and 1, there are several splits or
+      too few documents, or an example's documents fall on both sides.
+  """
+  if not 0 < share < 1:
+    raise ValueError(
+      f'The share of documents to validate is {share}; it must be between 0 '
+      'and 1.'
+    )
+  if len(dataset.splits) != 1 or 'train' in dataset.splits:
+    raise ValueError(
+      f'The data has the splits {", ".join(dataset.splits)}; only data with '
+      'one split, other than train, is divided.'
+    )
+  ((name, examples),) = dataset.splits.items()
+  ids = sorted(
+    (document.id for document in dataset.documents_of(name)),
+    key=lambda id: hashlib.sha256(f'{seed}/{id}'.encode()).digest(),
+  )
+  count = int(np.ceil(round(share * len(ids), 9)))
+  if not 0 < count < len(ids):
+    raise ValueError(
+      f'{len(ids)} documents cannot be divided into train and {name}; the '
+      'data needs two or more.'
+    )
+  kept = set(ids[:count])
+  sides = {'train': [], name: []}
+  for example in examples:
+    inside = kept.issuperset(example.document_ids)
+    if not inside and not kept.isdisjoint(example.document_ids):
+      raise ValueError(
+        f"Example '{example.id}' asks about documents of both train and "
+        f'{name}; divide such data by hand.'
+      )
+    sides[name if inside else 'train'].append(example)
+  splits = {side: tuple(found) for side, found in sides.items()}
+  return dataclasses.replace(dataset, splits=splits)
+
+
+def sample(
+  examples: Sequence[Example],
+  count: int = 0,
+  documents: int = 0,
+  questions_per_document: int = 0,
+  seed: int = 0,
+) -> tuple[Example, ...]:
+  """At most so many examples, about at most so many documents; 0 is all.
+
+  What is taken comes first in a random order of the seed, and is returned in
+  its own. With `count` alone these are the rows that the reference's
+  `shuffle(seed).select(range(count))` of Hugging Face's datasets takes (Tan et
+  al. 2024), which permutes with the same generator.
+
+  Raises:
+    ValueError: a limit is negative.
+  """
+  for name, limit in {
+    'count': count,
+    'documents': documents,
+    'questions_per_document': questions_per_document,
+  }.items():
+    if limit < 0:
+      raise ValueError(f'{name} is {limit}; it must be 0 (all) or more.')
+  if documents:
+    ids = list(dict.fromkeys(id for e in examples for id in e.document_ids))
+    order = np.random.default_rng(seed).permutation(len(ids))[:documents]
+    chosen = {ids[place] for place in order}
+    examples = [e for e in examples if chosen.issuperset(e.document_ids)]
+  taken, about = [], {}
+  for place in np.random.default_rng(seed).permutation(len(examples)):
+    if count and len(taken) == count:
+      break
+    key = examples[place].document_ids
+    about[key] = about.get(key, 0) + 1
+    if not questions_per_document or about[key] <= questions_per_document:
+      taken.append(place)
+  return tuple(examples[place] for place in sorted(taken))
+
+
+def teach_every_answer(examples: Sequence[Example]) -> tuple[Example, ...]:
+  """Examples for finetuning, one an answer, which then comes first.
+
+  The second and later ones of an example have a number behind its id.
+  """
+  taught = []
+  for example in examples:
+    for place, answer in enumerate(example.answers):
+      others = example.answers[:place] + example.answers[place + 1 :]
+      taught.append(
+        dataclasses.replace(
+          example,
+          id=f'{example.id} ({place + 1})' if place else example.id,
+          answers=(answer, *others),
+        )
+      )
+  return tuple(taught)
