@@ -1,0 +1,94 @@
+"""QuALITY: multiple choice about stories, from the official JSON lines.
+
+A line is an article with the questions of one writer (Pang et al. 2022), so
+an article occurs on several lines. The choices are part of the question, in
+the words of the reference, and an answer is 'B. text of the option'. Tags:
+'hard' where `difficult` is 1, and the number of options.
+"""
+
+import pathlib
+import string
+
+from lloco_jax.data.documents import Collection
+from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.records import (
+  at,
+  identifier,
+  objects,
+  read_json_lines,
+  split_files,
+  text,
+  texts,
+)
+
+DOWNLOAD = (
+  'download QuALITY.v1.0.1.htmlstripped.train and .dev from '
+  'https://raw.githubusercontent.com/nyu-mll/quality/main/data/v1.0.1/.'
+)
+_FILES = {
+  'train': ('QuALITY*.htmlstripped.train',),
+  'validation': ('QuALITY*.htmlstripped.dev',),
+}
+
+
+def read_quality(
+  path: str | pathlib.Path, splits: tuple[str, ...] = ('train', 'validation')
+) -> Dataset:
+  """Reads a folder with `QuALITY.v1.0.1.htmlstripped.train` and `.dev`.
+
+  Raises:
+    FileNotFoundError: nothing is there.
+    ValueError: a line is damaged.
+  """
+  files = split_files(path, _FILES, splits, DOWNLOAD)
+  collection = Collection('quality')
+  return Dataset(
+    collection.documents,
+    {split: _read(file, collection) for split, file in files.items()},
+    tuple(file.name for file in files.values()),
+  )
+
+
+def with_choices(question: str, options: tuple[str, ...]) -> str:
+  """The question as it is asked, its choices below it."""
+  choices = [f'{letter}. {option}' for letter, option in _lettered(options)]
+  return '\n'.join((f'{question}\n\nChoices:', *choices))
+
+
+def _lettered(options):
+  if len(options) > len(string.ascii_uppercase):
+    raise ValueError(f'{len(options)} options are more than there are letters.')
+  return list(zip(string.ascii_uppercase, options))
+
+
+def _read(path, collection):
+  examples = []
+  for place, fields in read_json_lines(path):
+    with at(place):
+      document = collection.add(
+        identifier(fields, 'article_id'), text(fields, 'article')
+      )
+      for number, question in enumerate(objects(fields, 'questions'), 1):
+        with at(f'question {number}'):
+          examples.append(_example(question, document))
+  return tuple(examples)
+
+
+def _example(fields, document):
+  options = texts(fields, 'options')
+  gold = fields.get('gold_label')
+  if not isinstance(gold, int) or not 1 <= gold <= len(options):
+    raise ValueError(
+      f"Field 'gold_label' is {gold!r}, and there are {len(options)} options; "
+      'it must be the number of one (the test file has none).'
+    )
+  if fields.get('difficult') not in (0, 1):
+    raise ValueError("Field 'difficult' must be 0 or 1.")
+  letter, option = _lettered(options)[gold - 1]
+  return Example(
+    identifier(fields, 'question_unique_id'),
+    with_choices(text(fields, 'question'), options),
+    (f'{letter}. {option}',),
+    (document,),
+    (*(('hard',) if fields['difficult'] else ()), f'{len(options)} options'),
+  )

@@ -1,0 +1,84 @@
+"""SCROLLS: Qasper, QMSum, NarrativeQA and others in one format.
+
+A row has `id`, `pid`, `input` and `output` (Shaham et al. 2022). The input is
+a question in its first line, a blank line, and the document; rows with the
+same id are references of one question, and are pooled. A document's id is a
+hash of its text, as rows name questions only.
+"""
+
+import hashlib
+import pathlib
+
+from lloco_jax.data.documents import Collection
+from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.records import (
+  at,
+  distinct,
+  identifier,
+  read_json_lines,
+  split_files,
+  text,
+)
+
+# Those whose input begins with a question. Of the others GovReport and
+# SummScreen have none, QuALITY has a file format of its own (quality.py).
+PARTS = ('qasper', 'qmsum', 'narrative_qa', 'contract_nli')
+_SPLITS = ('train', 'validation', 'test')
+
+
+def download(part: str) -> str:
+  """Where the official files are, as the end of a sentence."""
+  return (
+    f'download https://scrolls-tau.s3.us-east-2.amazonaws.com/{part}.zip and '
+    'unpack it there.'
+  )
+
+
+def read_scrolls(
+  path: str | pathlib.Path,
+  part: str,
+  splits: tuple[str, ...] = ('train', 'validation'),
+) -> Dataset:
+  """Reads the rows of a folder with `train.jsonl` and so on, or above it.
+
+  Raises:
+    FileNotFoundError: nothing is there.
+    ValueError: a row is damaged, or has no output, as in the official test
+      files.
+  """
+  patterns = {
+    split: (f'{split}.jsonl', f'{part}/{split}.jsonl') for split in _SPLITS
+  }
+  files = split_files(path, patterns, splits, download(part))
+  collection = Collection(part)
+  return Dataset(
+    collection.documents,
+    {split: _read(file, collection) for split, file in files.items()},
+    tuple(file.name for file in files.values()),
+  )
+
+
+def _read(path, collection):
+  found = {}
+  for place, fields in read_json_lines(path):
+    with at(place):
+      id, output = identifier(fields, 'id'), text(fields, 'output')
+      question, _, document = text(fields, 'input').partition('\n')
+      document = document.removeprefix('\n')
+      if not question.strip():
+        raise ValueError("Field 'input' begins with no question.")
+      name = hashlib.sha256(document.encode('utf-8', 'replace')).hexdigest()
+      name = collection.add(name[:16], document)
+      if not output.strip():
+        raise ValueError("Field 'output' is empty; leave the row out.")
+      known, about, outputs = found.setdefault(id, (question, name, []))
+      if (known, about) != (question, name):
+        raise ValueError(
+          f"Id '{id}' came with another question or document before; an id is "
+          'of one question.'
+        )
+      outputs.append(output)
+  return tuple(
+    Example(id, question, distinct(outputs), (name,))
+    for id, (question, name, outputs) in found.items()
+  )

@@ -1,0 +1,58 @@
+"""FairytaleQA: stories of sections and their questions, in CSV files."""
+
+from official_files import QUESTION_COLUMNS, write_fairytaleqa, write_rows
+import pytest
+
+from lloco_jax.data.fairytaleqa import read_fairytaleqa
+
+
+def test_stories_and_questions(tmp_path):
+  write_fairytaleqa(tmp_path)
+  dataset = read_fairytaleqa(tmp_path)
+  assert dataset.documents['fox'].text == (
+    'A fox, "red".\nIt ran.\n\nIt slept.'
+  )
+  first, second = dataset.splits['train']
+  assert first.answers == ('red', 'Red')
+  assert second.answers == ('the fox',)
+  assert first.id != second.id
+  assert first.tags == ('local', 'explicit', 'character')
+  assert first.document_ids == second.document_ids == ('fox',)
+  assert set(dataset.documents) == {'fox', 'owl'}
+  inner = tmp_path / 'data-by-train-split'
+  assert read_fairytaleqa(inner).splits == dataset.splits
+  assert set(read_fairytaleqa(inner, ('test',)).documents) == {'cat'}
+
+
+def test_a_damaged_row_is_named(tmp_path):
+  write_fairytaleqa(tmp_path)
+  path = tmp_path / 'data-by-train-split/questions/train/fox-questions.csv'
+  rows = [('1', 'Who?', 'Ada', '', '', '', ''), ('2', ' ', 'Ada', *'    ')]
+  write_rows(path, QUESTION_COLUMNS, rows)
+  with pytest.raises(
+    ValueError, match="fox-questions.csv, line 3: .*'fox-2' h"
+  ):
+    read_fairytaleqa(tmp_path)
+  write_rows(path, QUESTION_COLUMNS, [('1', 'Who?', ' ', '', '', '', '')])
+  with pytest.raises(ValueError, match="line 2: Example 'fox-1' needs one or"):
+    read_fairytaleqa(tmp_path)
+  write_rows(path, QUESTION_COLUMNS[:3], [('1', 'Who?', 'Ada')])
+  with pytest.raises(ValueError, match="line 1 has no column 'answer4'"):
+    read_fairytaleqa(tmp_path)
+
+
+def test_missing_files_are_told_with_their_address(tmp_path):
+  with pytest.raises(
+    FileNotFoundError, match='git clone https://github.com/uc'
+  ):
+    read_fairytaleqa(tmp_path)
+  write_fairytaleqa(tmp_path)
+  inner = tmp_path / 'data-by-train-split'
+  (inner / 'section-stories/val/owl-story.csv').unlink()
+  with pytest.raises(FileNotFoundError, match='owl-questions.csv has no story'):
+    read_fairytaleqa(tmp_path)
+  (inner / 'questions/val/owl-questions.csv').unlink()
+  with pytest.raises(ValueError, match=r'val. holds no \*-questions.csv'):
+    read_fairytaleqa(tmp_path)
+  with pytest.raises(ValueError, match='is no folder of question files'):
+    read_fairytaleqa(inner / 'questions/train/fox-questions.csv')
