@@ -39,6 +39,66 @@ class Prompt:
 
 PLAIN = Prompt()
 
+# What the released LLoCO adapters were trained with, so every character
+# counts: github.com/jeffreysijuntan/lloco, commit 4f8a550, finetune_quality.py,
+# finetune_scrolls.py and finetune_hotpot.py. QuALITY's choices are part of the
+# question (quality.py).
+_CHOOSE = (
+  'Choose the best answer by writing its corresponding letter (either A, B, '
+  'C, or D).'
+)
+_AS_IT_IS = '{answer}'
+_QUESTION = '{question}\nAnswer:'
+PROMPTS = {
+  'plain': PLAIN,
+  'quality': Prompt(
+    'You are provided a story from above. We will now give you a '
+    'multiple-choice question with 4 possible answers (marked by A, B, C, D). '
+    f'{_CHOOSE}\n'
+    'Example question:\nWhere is the capital of France?\n\n'
+    'Choices:\nA. Berlin\nB. Paris\nC. London\nD. Tokyo\n'
+    f'{_CHOOSE}\n\nAnswer:\nB. Paris\n\n',
+    f'Question:\n{{question}}\n{_CHOOSE}\n\nAnswer:\n',
+    _AS_IT_IS,
+  ),
+  'qasper': Prompt(
+    'You are just given an scientific article from above. I will now give you '
+    'a question. Answer the question as concisely as you can, using a single '
+    'phrase or sentence if possible. If the question cannot be answered based '
+    "on the information in the article, write 'unanswerable'. If the question "
+    "is a yes/no question, answer 'yes', 'no', or 'unanswerable'.\nQuestion: ",
+    _QUESTION,
+    _AS_IT_IS,
+  ),
+  'qmsum': Prompt(
+    'You are given a meeting transcript from above. I will now give you a '
+    'query containing a question or instruction. Answer the query in one or '
+    'more sentences. \nQuery: ',
+    _QUESTION,
+    _AS_IT_IS,
+  ),
+  'narrative_qa': Prompt(
+    'You are given a story from above, which can be either a novel or a movie '
+    'script, and a question. Answer the question as concisely as you can, '
+    'using a single phrase if possible.\nQuestion:',
+    _QUESTION,
+    _AS_IT_IS,
+  ),
+  'gov_report': Prompt(
+    'You are given a report by a government agency. Write a one-page summary '
+    'of the report.',
+    _QUESTION,
+    _AS_IT_IS,
+  ),
+  'hotpot_qa': Prompt(
+    'You were just given an article from above. I will now give you a '
+    'question. Answer the question as concisely as you can, using a single '
+    'phrase or sentence if possible.\nQuestion: ',
+    _QUESTION,
+    _AS_IT_IS,
+  ),
+}
+
 
 def encode_question(tokenizer, prompt: Prompt, question: str) -> list[int]:
   """Token ids of the prompt for a question, without BOS."""
