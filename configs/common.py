@@ -4,7 +4,30 @@ import dataclasses
 
 import ml_collections
 
-from lloco_jax.data.prompts import PLAIN
+from lloco_jax.data.prompts import PROMPTS
+
+# What configs of the paper's experiments take as their argument. Segment
+# length and cap belong to the compressor and its window: 28,672 tokens become
+# 7,168 vectors of SmolLM2's 8,192 positions, which leaves 1,024 for a question
+# and its answer.
+MODELS = {
+  'llama2-7b': {
+    'model.name': 'princeton-nlp/AutoCompressor-Llama-2-7b-6k',
+    'model.compressor': '',
+    'model.dtype': 'bfloat16',
+    'compression.segment_length': 1536,
+    'compression.rows': 4,
+    'compression.token_cap': 122_880,
+  },
+  'smollm2': {
+    'model.name': 'smollm2-135m',
+    'model.compressor': 'shipped',
+    'model.dtype': 'float32',
+    'compression.segment_length': 32,
+    'compression.rows': 8,
+    'compression.token_cap': 28_672,
+  },
+}
 
 
 def model():
@@ -39,10 +62,11 @@ def training():
   return config
 
 
-def prompt():
+def prompt(name='plain'):
   """What follows a context, with the fields of data/prompts.py: `prefix`,
-  `question` and `answer`. Shipped compressors were trained with it."""
-  return ml_collections.ConfigDict(dataclasses.asdict(PLAIN))
+  `question` and `answer`. Shipped compressors were trained with 'plain', the
+  released adapters with the one that has their data set's name."""
+  return ml_collections.ConfigDict(dataclasses.asdict(PROMPTS[name]))
 
 
 def lora():
@@ -63,12 +87,26 @@ def finetuning(name):
   config.model = model()
 
   config.data = ml_collections.ConfigDict()
-  # 'reports' are made from the seed; 'jsonl' reads the folder `path`.
+  # 'reports' are made from the seed. The others are read from the folder
+  # `path`: 'jsonl', your own (data/jsonl.py), or official files of 'scrolls',
+  # 'quality', 'qmsum', 'squad', 'fairytaleqa', 'hotpotqa', 'longbench'.
   config.data.source = 'jsonl'
   config.data.path = ''
+  # SCROLLS' or LongBench's task, SQuAD's version, HotpotQA's setting.
+  config.data.part = ''
+  # Of the reports, of `validation_share`, and of what the limits below take.
   config.data.seed = 0
+  # Where the data has no training split: the share of its documents that
+  # validate; the others train. 0 leaves the data as it is.
+  config.data.validation_share = 0.0
+  # Finetune on every answer of a question, not on the first alone.
+  config.data.teach_every_answer = False
+  # Limits, 0 for all; how many reports are made. Those of validation hold for
+  # any split that is evaluated.
   config.data.train_documents = 0
+  config.data.train_examples = 0
   config.data.validation_documents = 0
+  config.data.validation_examples = 0
   config.data.questions_per_document = 0
   # Words of a made report: the range its length is drawn from.
   config.data.words = (1300, 4900)
@@ -103,6 +141,34 @@ def finetuning(name):
   config.evaluation.metric = 'exact_match'
   config.evaluation.max_new_tokens = 16
   config.evaluation.bootstrap_samples = 10_000
+  return config
+
+
+def paper(name, model, source, prompt_name):
+  """An experiment on a data set, with the hyperparameters of the reference.
+
+  They are those of the scripts of github.com/jeffreysijuntan/lloco at commit
+  4f8a550, the same for all data sets but where a config says otherwise: 3
+  epochs, 8 questions a step, AdamW at 2e-5 with a warm-up of 4% and a cosine,
+  LoRA of rank 8. The reference adds up 8 rows over 4 devices; here they are
+  accumulated. It also tokenises in blocks of 10,000 characters. Answers are
+  decoded greedily, where the reference most likely samples.
+  """
+  if model not in MODELS:
+    raise ValueError(
+      f"There is no model '{model}'; use one of {', '.join(MODELS)}."
+    )
+  config = finetuning(f'{name}_{model}')
+  config.update_from_flattened_dict(MODELS[model])
+  config.data.source = source
+  config.compression.block_characters = 10_000
+  config.prompt = prompt(prompt_name)
+  config.batch.rows = 1
+  config.batch.questions_per_row = 1
+  config.epochs = 3
+  config.training.accumulation = 8
+  config.training.optimizer.learning_rate = 2e-5
+  config.evaluation.max_new_tokens = 50
   return config
 
 

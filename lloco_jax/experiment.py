@@ -95,7 +95,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
       'them, which the others are compared with.'
     )
   workdir = _workdir(config, workdir)
-  dataset = load_dataset(config.data)
+  dataset = load_dataset(config.data, config.evaluation.split)
   examples = _examples(dataset, config.evaluation.split)
   for name in config.adapters:
     if not (_adapter_folder(workdir, name) / peft.CONFIG).is_file():
@@ -255,7 +255,7 @@ def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
   _check_evaluation(config)
   lora = LoraConfig(**config.lora.to_dict())
   prompt = Prompt(**config.prompt)
-  dataset = load_dataset(config.data)
+  dataset = load_dataset(config.data, config.evaluation.split)
   examples = _examples(dataset, 'train')
   groups = {document.group for document in dataset.documents.values()}
   if len(groups) > 1:

@@ -148,7 +148,7 @@ def test_workdir_of_another_config_is_refused(run):
   [
     ({'job': 'sing'}, "config.job is 'sing'"),
     ({'adapters': ('loco',)}, 'choose from'),
-    ({'data__source': 'web'}, "must be 'reports' or 'jsonl'"),
+    ({'data__source': 'web'}, 'must be one of reports, jsonl'),
     ({'data__source': 'jsonl'}, 'config.data.path is empty'),
     ({'model__name': 'no/such/place'}, 'no/such/place'),
     ({'model__compressor': 'shipped'}, 'No compressor is shipped'),

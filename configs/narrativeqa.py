@@ -1,0 +1,19 @@
+r"""NarrativeQA: questions about books and films, in the format of SCROLLS.
+
+    python train.py --config=configs/narrativeqa.py:smollm2 \
+      --config.data.path=FOLDER
+
+Published for LLoCO on the validation set: F1 of 28.34; for LLaMA2-7B with the
+beginning of the text 14.42 (Tan et al. 2024, arXiv 2404.07979, in its prose).
+"""
+
+from configs import common
+
+
+def get_config(model='llama2-7b'):
+  config = common.paper('narrativeqa', model, 'scrolls', 'narrative_qa')
+  config.data.part = 'narrative_qa'
+  # The reference trains on every row, which is one an answer.
+  config.data.teach_every_answer = True
+  config.evaluation.metric = 'f1'
+  return config

@@ -1,0 +1,22 @@
+r"""QMSum: summaries of meetings for a query, in the format of SCROLLS.
+
+    python train.py --config=configs/qmsum.py:smollm2 \
+      --config.data.path=FOLDER
+
+The official files of QMSum itself do as well, with --config.data.source=qmsum
+--config.data.part=''. Published for LLoCO on the validation set: a geometric
+mean of ROUGE of 16.68, as remembered from Table 1 (Tan et al. 2024, arXiv
+2404.07979) and not verified.
+"""
+
+from configs import common
+
+
+def get_config(model='llama2-7b'):
+  config = common.paper('qmsum', model, 'scrolls', 'qmsum')
+  config.data.part = 'qmsum'
+  config.data.teach_every_answer = True
+  config.evaluation.metric = 'scrolls_rouge'
+  # Of the reference's script for QMSum.
+  config.evaluation.max_new_tokens = 96
+  return config

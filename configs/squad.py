@@ -1,0 +1,24 @@
+r"""SQuAD by article: many short questions about one text.
+
+    python train.py --config=configs/squad.py:smollm2 \
+      --config.data.path=FOLDER --config.data.train_examples=1500 \
+      --config.data.validation_examples=200
+
+--config.data.part=v2.0 adds questions that their paragraph does not answer.
+Nothing is published for LLoCO: the paper has no SQuAD. Where the training file
+is missing, half of the development file's articles train. A step has the 8
+questions of the paper's experiments, but behind one copy of an article.
+"""
+
+from configs import common
+
+
+def get_config(model='llama2-7b'):
+  config = common.paper('squad', model, 'squad', 'plain')
+  config.data.part = 'v1.1'
+  config.data.validation_share = 0.5
+  config.batch.questions_per_row = 8
+  config.training.accumulation = 1
+  config.evaluation.metric = 'squad_f1'
+  config.evaluation.max_new_tokens = 32
+  return config

@@ -1,0 +1,118 @@
+"""Every config of the paper's experiments, with every model."""
+
+import importlib
+
+from official_files import WRITERS
+import pytest
+
+from configs import common
+from lloco_jax.data.longbench import TASKS
+from lloco_jax.data.prompts import PROMPTS, Prompt
+from lloco_jax.finetuning.checkpoints import flat_config
+from lloco_jax.inputs import load_dataset
+from lloco_jax.nn.lora import LoraConfig
+
+# Of the configs and what their data is written as.
+CONFIGS = (
+  *('quality', 'qasper', 'qmsum', 'narrativeqa'),
+  *('hotpotqa', 'longbench', 'squad', 'fairytaleqa'),
+)
+METRICS = {
+  *('exact_match', 'f1', 'accuracy', 'hotpot_f1', 'squad_f1'),
+  *('longbench_f1', 'longbench_rouge_l', 'scrolls_rouge'),
+}
+
+
+def load(name, model='llama2-7b'):
+  return importlib.import_module(f'configs.{name}').get_config(model)
+
+
+def flat(config):
+  return flat_config(config.to_dict(), ignored=())
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('model', common.MODELS)
+def test_a_config_has_the_keys_that_a_run_reads(name, model):
+  config = load(name, model)
+  assert flat(config).keys() == flat(common.finetuning('any')).keys()
+  assert config.name.startswith(name) and config.name.endswith(model)
+  assert config.evaluation.metric in METRICS
+  Prompt(**config.prompt)
+  assert LoraConfig(**config.lora.to_dict()).rank == 8
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_models_differ_in_the_model_part_alone(name):
+  configs = [flat(load(name, model)) for model in common.MODELS]
+  changed = {key for key in configs[0] if configs[0][key] != configs[1][key]}
+  assert changed <= {'name', *common.MODELS['smollm2']}
+  assert load(name) == load(name, 'llama2-7b')
+  with pytest.raises(
+    ValueError, match="no model 'gpt'; use one of llama2-7b, s"
+  ):
+    load(name, 'gpt')
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_hyperparameters_are_the_references(name):
+  """The reference's scripts, commit 4f8a550; a batch is 8 questions, or 16."""
+  config = load(name)
+  assert config.model.name == 'princeton-nlp/AutoCompressor-Llama-2-7b-6k'
+  assert config.compression.segment_length == 1536
+  assert config.compression.token_cap == 122_880
+  assert config.compression.block_characters == 10_000
+  assert config.epochs == 3
+  optimizer = config.training.optimizer
+  assert (optimizer.learning_rate, optimizer.schedule) == (2e-5, 'cosine')
+  assert (optimizer.warmup_ratio, optimizer.weight_decay) == (0.04, 0.0)
+  assert (optimizer.b1, optimizer.b2, optimizer.clip_norm) == (0.9, 0.999, 1.0)
+  assert (config.lora.alpha, config.lora.dropout) == (16.0, 0.05)
+  assert config.lora.targets == ('q_proj', 'k_proj', 'v_proj', 'o_proj')
+  questions = config.batch.rows * config.batch.questions_per_row
+  questions *= config.training.accumulation
+  assert questions == (16 if name == 'hotpotqa' else 8)
+
+
+def test_what_is_of_one_data_set():
+  config = load('hotpotqa')
+  assert (config.data.train_examples, config.data.seed) == (20_000, 42)
+  assert load('qmsum').evaluation.max_new_tokens == 96
+  for name, prompt in {
+    'quality': 'quality',
+    'qasper': 'qasper',
+    'qmsum': 'qmsum',
+    'narrativeqa': 'narrative_qa',
+    'hotpotqa': 'hotpot_qa',
+    'longbench': 'narrative_qa',
+  }.items():
+    assert Prompt(**load(name).prompt) == PROMPTS[prompt], name
+  for name in ('qasper', 'qmsum', 'narrativeqa'):
+    assert load(name).data.teach_every_answer
+
+
+@pytest.mark.parametrize('task', [name for name in TASKS if TASKS[name].metric])
+def test_longbench_has_a_config_a_task(task):
+  config = load('longbench', f'smollm2,{task}')
+  assert config.data.part == task
+  assert config.evaluation.max_new_tokens == TASKS[task].max_new_tokens
+  assert config.evaluation.metric == TASKS[task].metric
+  assert config.name == f'longbench_{task}_smollm2'
+
+
+def test_a_longbench_task_that_cannot_be_scored_is_refused():
+  with pytest.raises(
+    ValueError, match="no task 'trec'; use one of narrativeqa"
+  ):
+    load('longbench', 'smollm2,trec')
+
+
+@pytest.mark.parametrize('name', CONFIGS)
+def test_a_config_loads_its_data(name, tmp_path):
+  config = load(name)
+  WRITERS[config.data.source](tmp_path, config.data.part)
+  config.data.path = str(tmp_path)
+  dataset = load_dataset(config.data, config.evaluation.split)
+  assert dataset.splits['validation']
+  assert ('train' in dataset.splits) == (name != 'longbench')
+  assert len({each.group for each in dataset.documents.values()}) == 1

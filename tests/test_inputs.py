@@ -1,0 +1,148 @@
+"""What a config's data becomes: sources, limits, and what is said of them."""
+
+from official_files import (
+  WRITERS,
+  article,
+  hotpot_row,
+  write_fairytaleqa,
+  write_hotpotqa,
+  write_json,
+  write_scrolls,
+  write_squad,
+)
+import pytest
+
+from configs import common
+from lloco_jax.inputs import load_dataset
+
+
+def data(path, source, **fields):
+  config = common.finetuning('test').data
+  config.source, config.path = source, str(path)
+  config.update(fields)
+  return config
+
+
+PARTS = {
+  'scrolls': 'qasper',
+  'squad': 'v1.1',
+  'hotpotqa': 'fullwiki',
+  'longbench': 'qasper',
+}
+
+
+@pytest.mark.parametrize('source', WRITERS)
+def test_every_source_is_loaded(tmp_path, source, capsys):
+  part = PARTS.get(source, '')
+  WRITERS[source](tmp_path, part)
+  dataset = load_dataset(data(tmp_path, source, part=part))
+  assert dataset.splits['validation']
+  said = capsys.readouterr().out
+  assert said.startswith('Data: ') and said.count('\n') == 1
+  assert 'left out' not in said
+  for name in dataset.files:
+    assert name in said
+  assert f'in {tmp_path}.' in said
+
+
+@pytest.mark.parametrize('source', WRITERS)
+def test_missing_files_are_told_in_a_sentence(tmp_path, source):
+  config = data(tmp_path, source, part=PARTS.get(source, ''))
+  with pytest.raises(FileNotFoundError, match=r'holds no .*; .*https?://.*\.$'):
+    load_dataset(config)
+
+
+def test_limits_are_kept_and_told(tmp_path, capsys):
+  write_hotpotqa(tmp_path)
+  rows = [hotpot_row(f'r{n}', f'Fox {n % 8}') for n in range(16)]
+  write_json(tmp_path / 'hotpot_train_v1.1.json', rows)
+  fields = {'part': 'fullwiki', 'seed': 42}
+  config = data(tmp_path, 'hotpotqa', train_examples=3, **fields)
+  dataset = load_dataset(config)
+  assert len(dataset.splits['train']) == 3
+  assert len(dataset.splits['validation']) == 1
+  # Documents that nothing asks about any more are not compressed.
+  assert set(dataset.documents) == {
+    name
+    for examples in dataset.splits.values()
+    for example in examples
+    for name in example.document_ids
+  }
+  said = capsys.readouterr().out
+  assert 'train 3 questions about ' in said
+  assert '(of 16 questions about 8 documents; the rest is left out)' in said
+  assert 'validation 1 questions about 1 documents; from' in said
+  config = data(tmp_path, 'hotpotqa', train_documents=2, **fields)
+  dataset = load_dataset(config)
+  assert len(dataset.documents_of('train')) == 2
+  assert len(dataset.splits['train']) == 4
+  config = data(tmp_path, 'hotpotqa', questions_per_document=1, **fields)
+  assert len(load_dataset(config).splits['train']) == 8
+
+
+def test_validation_limits_hold_for_any_split_that_is_evaluated(tmp_path):
+  write_fairytaleqa(tmp_path)
+  config = data(tmp_path, 'fairytaleqa', validation_examples=1)
+  dataset = load_dataset(config, 'test')
+  assert set(dataset.splits) == {'train', 'test'}
+  assert len(dataset.splits['test']) == 1
+  assert len(dataset.splits['train']) == 2
+  with pytest.raises(ValueError, match="no split 'tset'"):
+    load_dataset(config, 'tset')
+
+
+def test_data_of_one_split_is_divided(tmp_path):
+  write_squad(tmp_path)
+  config = data(tmp_path, 'squad', part='v1.1', validation_share=0.5)
+  dataset = load_dataset(config)
+  train, validation = (
+    {each.id for each in dataset.documents_of(split)}
+    for split in ('train', 'validation')
+  )
+  assert len(train) == len(validation) == 2 and not train & validation
+  # With the official training file nothing is divided.
+  official = {'data': [article('Owl', 'Text')]}
+  write_json(tmp_path / 'train-v1.1.json', official)
+  dataset = load_dataset(config)
+  assert len(dataset.documents_of('validation')) == 4
+  assert [each.id for each in dataset.documents_of('train')] == ['Owl']
+
+
+def test_every_answer_may_be_taught(tmp_path, capsys):
+  write_scrolls(tmp_path)
+  config = data(tmp_path, 'scrolls', part='qasper', teach_every_answer=True)
+  dataset = load_dataset(config)
+  taught = [example.answers[0] for example in dataset.splits['train']]
+  assert taught == ['red', 'Red ones', 'foxes']
+  assert len(dataset.splits['validation']) == 1
+  assert 'train 2 questions about 1 documents, 3 answers to learn' in (
+    capsys.readouterr().out
+  )
+
+
+def test_a_document_in_both_splits_is_told(tmp_path, capsys):
+  write_hotpotqa(tmp_path)
+  row = hotpot_row('c', 'Fox', 'Mill')
+  write_json(tmp_path / 'hotpot_dev_fullwiki_v1.json', [row])
+  load_dataset(data(tmp_path, 'hotpotqa', part='fullwiki'))
+  assert 'Of the documents 1 are in both splits.' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'source': 'web'}, 'must be one of reports, jsonl, scrolls, quality, qms'),
+    ({'path': ''}, 'path is empty; name the folder .* hotpot_train_v1.1.json'),
+    ({'part': ''}, "part is ''; for hotpotqa it must be one of fullwiki, dist"),
+    (
+      {'source': 'quality'},
+      "part is 'fullwiki'; for quality it must be '', as",
+    ),
+    ({'train_examples': -1}, 'count is -1'),
+  ],
+)
+def test_bad_settings_are_refused(tmp_path, fields, message):
+  write_hotpotqa(tmp_path)
+  fields = {'source': 'hotpotqa', 'part': 'fullwiki', **fields}
+  with pytest.raises(ValueError, match=message):
+    load_dataset(data(fields.pop('path', tmp_path), **fields))
