@@ -3,9 +3,9 @@ r"""Qasper: questions about papers, in the format of SCROLLS.
     python train.py --config=configs/qasper.py:smollm2 \
       --config.data.path=FOLDER
 
-Published for LLoCO on the validation set: F1 of 29.01, as remembered from Table
-1 (Tan et al. 2024, arXiv 2404.07979) and not verified; on LongBench's Qasper
-26.1, by a second-hand copy of Table 4.
+Published for LLoCO on the validation set: F1 of 29.01 (Tan et al. 2024, arXiv
+2404.07979, Table 1; not checked against its text); on LongBench's Qasper 26.1,
+by a second-hand copy of Table 4.
 """
 
 from configs import common

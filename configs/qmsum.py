@@ -5,8 +5,8 @@ r"""QMSum: summaries of meetings for a query, in the format of SCROLLS.
 
 The official files of QMSum itself do as well, with --config.data.source=qmsum
 --config.data.part=''. Published for LLoCO on the validation set: a geometric
-mean of ROUGE of 16.68, as remembered from Table 1 (Tan et al. 2024, arXiv
-2404.07979) and not verified.
+mean of ROUGE of 16.68 (Tan et al. 2024, arXiv 2404.07979, Table 1; not checked
+against its text).
 """
 
 from configs import common

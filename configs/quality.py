@@ -3,11 +3,11 @@ r"""QuALITY: multiple choice about stories of 5,000 tokens.
     python train.py --config=configs/quality.py:smollm2 \
       --config.data.path=FOLDER
 
-Published for LLoCO on the validation set: 41.51, as remembered from Table 1
-(Tan et al. 2024, arXiv 2404.07979) and not verified. The paper takes a
-prediction's first character; 'accuracy' takes its first letter that stands
-alone. Score those tagged 'hard' apart, and by the number of options if not all
-questions have four.
+Published for LLoCO on the validation set: 41.51 (Tan et al. 2024, arXiv
+2404.07979, Table 1; not checked against its text). The paper takes a
+prediction's first character, which 'lloco_quality_accuracy' does as well;
+'accuracy' takes its first letter that stands alone. Score those tagged 'hard'
+apart, and by the number of options if not all questions have four.
 """
 
 from configs import common

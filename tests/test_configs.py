@@ -8,6 +8,7 @@ import pytest
 from configs import common
 from lloco_jax.data.longbench import TASKS
 from lloco_jax.data.prompts import PROMPTS, Prompt
+from lloco_jax.evaluation.scoring import METRICS
 from lloco_jax.finetuning.checkpoints import flat_config
 from lloco_jax.inputs import load_dataset
 from lloco_jax.nn.lora import LoraConfig
@@ -17,10 +18,6 @@ CONFIGS = (
   *('quality', 'qasper', 'qmsum', 'narrativeqa'),
   *('hotpotqa', 'longbench', 'squad', 'fairytaleqa'),
 )
-METRICS = {
-  *('exact_match', 'f1', 'accuracy', 'hotpot_f1', 'squad_f1'),
-  *('longbench_f1', 'longbench_rouge_l', 'scrolls_rouge'),
-}
 
 
 def load(name, model='llama2-7b'):

@@ -63,6 +63,13 @@ def dataset():
   return make_dataset(3, 10, 6, 20)
 
 
+def fields(item):
+  """Of a fact or an example; the reports' examples have no tags."""
+  found = dict(vars(item))
+  assert not found.pop('tags', ())
+  return found
+
+
 def test_reports_are_the_same_on_every_machine():
   made = [
     make_report(0),
@@ -72,7 +79,7 @@ def test_reports_are_the_same_on_every_machine():
   text = json.dumps(
     [
       [report.document.id, report.document.text, report.document.group]
-      + [[vars(item) for item in pair] for pair in pairs]
+      + [[fields(item) for item in pair] for pair in pairs]
       for report in made
       for pairs in [list(zip(report.facts, report.examples))]
     ],
@@ -86,7 +93,7 @@ def test_reports_are_the_same_on_every_machine():
 def test_datasets_are_the_same_on_every_machine(dataset):
   text = json.dumps(
     [vars(document) for document in dataset.documents.values()]
-    + [vars(item) for split in dataset.splits.values() for item in split],
+    + [fields(item) for split in dataset.splits.values() for item in split],
     sort_keys=True,
   )
   assert hashlib.sha256(text.encode()).hexdigest() == (

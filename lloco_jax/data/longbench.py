@@ -40,7 +40,7 @@ class Task:
   question: str = ''
 
 
-_F1, _ROUGE = 'longbench_f1', 'longbench_rouge_l'
+_F1, _ROUGE = 'f1', 'longbench_rouge_l'
 # Lengths and metrics: config/dataset2maxlen.json and eval.py of
 # github.com/THUDM/LongBench.
 TASKS = {
