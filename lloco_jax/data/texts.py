@@ -1,0 +1,168 @@
+"""Long plain texts, read from files and tokenised once.
+
+What is tokenised lies in one flat file in the cache, so that a corpus larger
+than the memory can be trained on, and is not tokenised again by the next run.
+"""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import hashlib
+import json
+import pathlib
+import time
+
+import numpy as np
+
+from lloco_jax.data import records
+from lloco_jax.data.documents import Document, read_document
+from lloco_jax.files import replacing, write_file
+from lloco_jax.weights.sources import cache_folder, file_hash
+
+TEXT_SUFFIXES = ('.txt', '.md')
+_LINES = ('.jsonl', '.jsonl.gz', '.jsonl.xz')
+_SECONDS_BETWEEN_LINES = 20
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenizedTexts:
+  """Token ids of documents, one behind the other, in a file.
+
+  `tokens` [N] of uint16 or uint32 is read from the disk as it is used;
+  document i, of the name `ids[i]`, is `tokens[bounds[i]:bounds[i + 1]]`.
+  """
+
+  tokens: np.ndarray
+  bounds: np.ndarray
+  ids: tuple[str, ...]
+
+  def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
+    for name, start, stop in zip(self.ids, self.bounds[:-1], self.bounds[1:]):
+      yield name, self.tokens[start:stop]
+
+
+def text_files(path: str | pathlib.Path) -> list[pathlib.Path]:
+  """The files of texts at a path: itself, or all below a folder, sorted.
+
+  Raises:
+    FileNotFoundError: there is none.
+  """
+  path = pathlib.Path(path).expanduser()
+  if path.is_file():
+    return [path]
+  known = (*TEXT_SUFFIXES, *_LINES)
+  found = sorted(
+    file
+    for file in path.rglob('*')
+    if file.is_file() and file.name.endswith(known)
+  )
+  if not found:
+    raise FileNotFoundError(
+      f"'{path}' is neither a file nor a folder with {', '.join(known)} files "
+      'in it; check the path.'
+    )
+  return found
+
+
+def read_texts(
+  path: str | pathlib.Path, leave_out: Sequence[str] = ()
+) -> Iterator[Document]:
+  """Yields the documents of `text_files`, one at a time.
+
+  A .txt or .md file is a document, named by its path below the folder; a
+  line of a .jsonl file is one with the fields `id` and `text`, others being
+  passed over.
+
+  Args:
+    path: of the file or the folder.
+    leave_out: beginnings of names of documents that are passed over.
+
+  Raises:
+    FileNotFoundError: there is no file.
+    ValueError: a file or line is damaged, empty or not UTF-8.
+  """
+  folder = pathlib.Path(path).expanduser()
+  for file in text_files(path):
+    if file.name.endswith(_LINES):
+      found = _documents(file)
+    else:
+      name = file.name if file == folder else str(file.relative_to(folder))
+      found = [dataclasses.replace(read_document(file), id=name)]
+    for document in found:
+      if not document.id.startswith(tuple(leave_out)):
+        yield document
+
+
+def tokenize_texts(
+  path: str | pathlib.Path,
+  tokenizer,
+  leave_out: Sequence[str] = (),
+  progress: bool = True,
+) -> TokenizedTexts:
+  """The texts at a path as tokens, from the cache where they were before.
+
+  Args:
+    path, leave_out: see `read_texts`.
+    tokenizer: its fingerprint is part of what they are found by.
+    progress: print how far it is.
+
+  Raises:
+    FileNotFoundError, ValueError: as `read_texts`, or nothing is left.
+  """
+  files = text_files(path)
+  content = [[file.name, file_hash(file)] for file in files]
+  fields = json.dumps([content, sorted(leave_out), tokenizer.fingerprint])
+  key = hashlib.sha256(fields.encode()).hexdigest()[:32]
+  cache = cache_folder() / 'texts'
+  tokens_path, bounds_path = cache / f'{key}.tokens', cache / f'{key}.json'
+  dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
+  # It is written last: what it describes is whole.
+  if not bounds_path.is_file():
+    cache.mkdir(parents=True, exist_ok=True)
+    clock = _Clock(progress)
+    ids, bounds = [], [0]
+    with replacing(tokens_path) as temporary, temporary.open('wb') as file:
+      for document in read_texts(path, leave_out):
+        tokens = np.asarray(tokenizer.encode(document.text), dtype)
+        file.write(tokens.tobytes())
+        ids.append(document.id)
+        bounds.append(bounds[-1] + len(tokens))
+        clock.tell(len(ids), bounds[-1])
+    if not ids:
+      raise ValueError(
+        f"No document of '{path}' is left; leave_out names all of them."
+      )
+    write_file(bounds_path, json.dumps({'ids': ids, 'bounds': bounds}))
+  fields = json.loads(bounds_path.read_text('utf-8'))
+  return TokenizedTexts(
+    np.memmap(tokens_path, dtype, 'r'),
+    np.asarray(fields['bounds'], np.int64),
+    tuple(fields['ids']),
+  )
+
+
+def _documents(file: pathlib.Path) -> Iterator[Document]:
+  for place, fields in records.read_json_lines(file):
+    with records.at(place):
+      document = Document(
+        records.identifier(fields, 'id'), records.text(fields, 'text')
+      )
+    yield document
+
+
+class _Clock:
+  """Says every so often how much is tokenised."""
+
+  def __init__(self, progress: bool):
+    self._progress = progress
+    self._start = self._last = time.monotonic()
+
+  def tell(self, documents: int, tokens: int) -> None:
+    now = time.monotonic()
+    if self._progress and now - self._last > _SECONDS_BETWEEN_LINES:
+      self._last = now
+      rate = tokens / (now - self._start)
+      print(
+        f'Tokenised {documents:,} documents, {tokens:,} tokens '
+        f'({rate:,.0f} a second).',
+        flush=True,
+      )

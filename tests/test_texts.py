@@ -1,0 +1,107 @@
+"""Plain texts from files, and their tokens in the cache."""
+
+import gzip
+import json
+import lzma
+
+import numpy as np
+import pytest
+
+from lloco_jax.data.texts import read_texts, tokenize_texts
+
+
+class Bytes:
+  """A tokenizer that remembers what it was asked."""
+
+  def __init__(self, fingerprint='f', vocab_size=300):
+    self.fingerprint, self.vocab_size = fingerprint, vocab_size
+    self.asked = []
+
+  def encode(self, text):
+    self.asked.append(text)
+    return list(text.encode())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  monkeypatch.setenv('LLOCO_CACHE', str(tmp_path / 'cache'))
+  folder = tmp_path / 'texts'
+  (folder / 'below').mkdir(parents=True)
+  (folder / 'b.txt').write_text('second é')
+  (folder / 'below/a.md').write_text('third')
+  (folder / 'picture.png').write_bytes(b'\xff')
+  lines = [
+    {'id': 'books/1', 'title': 'One', 'text': 'first'},
+    {'id': 'talks/1', 'text': 'left out'},
+  ]
+  packed = '\n'.join(map(json.dumps, lines)).encode()
+  (folder / 'a.jsonl.xz').write_bytes(lzma.compress(packed))
+  (folder / 'c.jsonl.gz').write_bytes(gzip.compress(packed))
+  return folder
+
+
+def test_files_of_all_kinds_in_order(folder):
+  found = [(each.id, each.text) for each in read_texts(folder, ['talks/'])]
+  assert found == [
+    ('books/1', 'first'),
+    ('b.txt', 'second é'),
+    ('below/a.md', 'third'),
+    ('books/1', 'first'),
+  ]
+  [one] = read_texts(folder / 'b.txt')
+  assert one.id == 'b.txt'
+
+
+def test_tokens_are_those_of_the_tokenizer_and_kept(folder, tmp_path):
+  tokenizer = Bytes()
+  found = tokenize_texts(folder, tokenizer, ['talks/'])
+  assert found.tokens.dtype == np.uint16
+  assert found.ids == ('books/1', 'b.txt', 'below/a.md', 'books/1')
+  assert [bytes(ids.astype(np.uint8)).decode() for _, ids in found] == [
+    'first', 'second é', 'third', 'first',
+  ]  # fmt: skip
+  again = tokenize_texts(folder, tokenizer, ['talks/'])
+  np.testing.assert_array_equal(again.tokens, found.tokens)
+  assert len(tokenizer.asked) == 4
+  assert len(tokenize_texts(folder, tokenizer).ids) == 6
+  large = tokenize_texts(folder, Bytes('g', 2**17), ['talks/'])
+  assert large.tokens.dtype == np.uint32
+  tokenizer.asked.clear()
+  (folder / 'b.txt').write_text('changed')
+  tokenize_texts(folder, tokenizer, ['talks/'])
+  assert tokenizer.asked == ['first', 'changed', 'third', 'first']
+  kept = (tmp_path / 'cache/texts').iterdir()
+  assert {path.suffix for path in kept} == {'.tokens', '.json'}
+
+
+@pytest.mark.parametrize(
+  'name, content, sentence',
+  [
+    (
+      'd.jsonl',
+      b'{"id": "x", "text": "y"}\n{"id": 3}',
+      "line 2: .*'text' is m",
+    ),
+    ('d.jsonl', b'{"id": "x", "text": " "}', "line 1: .*'x' is empty"),
+    ('d.txt', b'', 'is empty'),
+    ('d.txt', b'\xff', 'is not UTF-8'),
+  ],
+)
+def test_damaged_files_are_named(folder, tmp_path, name, content, sentence):
+  (folder / name).write_bytes(content)
+  with pytest.raises(ValueError, match=f'{name}.*{sentence}|{sentence}'):
+    tokenize_texts(folder, Bytes())
+  # The next run does not find the half that was written.
+  assert not list((tmp_path / 'cache/texts').glob('*'))
+
+
+def test_nothing_to_read(folder, tmp_path):
+  (tmp_path / 'empty').mkdir()
+  for path in (tmp_path / 'empty', tmp_path / 'missing'):
+    with pytest.raises(FileNotFoundError, match='neither a file nor a folder'):
+      list(read_texts(path))
+  with pytest.raises(ValueError, match='is left'):
+    tokenize_texts(
+      folder / 'a.jsonl.xz', Bytes(),
+      ['books', 'talks'],
+    )  # fmt: skip
