@@ -173,7 +173,7 @@ def paper(name, model, source, prompt_name):
 
 
 def compressor(name):
-  """Training of a compressor on made passages."""
+  """Training of a compressor, on made passages or on texts."""
   config = ml_collections.ConfigDict()
   config.job = 'compressor'
   config.name = name
@@ -185,6 +185,8 @@ def compressor(name):
   config.summary.sharpness = 0.0
   # Segments that gradients pass through.
   config.summary.substep = 2
+  # Weight of the loss by which the text after vectors is predicted.
+  config.summary.language = 0.0
   # Weight of the loss by which a vector names its tokens.
   config.summary.naming = 0.0
   # Power of a token's information that it counts with; 0 weighs all alike.
@@ -193,7 +195,15 @@ def compressor(name):
   config.start = ''
 
   config.data = ml_collections.ConfigDict()
+  # 'passages' are made, with questions; 'texts' are the .txt, .md and .jsonl
+  # files of the folder `path`, without documents whose names begin with one
+  # of `leave_out`.
+  config.data.source = 'passages'
+  config.data.path = ''
+  config.data.leave_out = ()
+  # Tokens of a segment; of texts they are drawn from `shortest` up.
   config.data.segment_length = 64
+  config.data.shortest = 64
   config.data.segments = 2
   config.data.questions = 4
   # Rows whose vectors stand together before the questions about them.
@@ -214,4 +224,20 @@ def compressor(name):
   config.training.optimizer.rates = ml_collections.ConfigDict(
     {'embed_summary': 10.0}
   )
+
+  # What eval.py measures: the loss of the end of held-out passages given the
+  # segments before it in full, their vectors, or those of another document.
+  config.evaluation = ml_collections.ConfigDict()
+  config.evaluation.path = ''
+  config.evaluation.leave_out = ()
+  # 'shipped' or a folder; '' is what training left in the workdir.
+  config.evaluation.compressor = ''
+  # 'base' as LLoCO reads vectors, or 'compressor' as an AutoCompressor does.
+  config.evaluation.reader = 'base'
+  # Numbers of segments; tokens of each, 0 for those of the training.
+  config.evaluation.segments = (0, 1, 2, 3, 4)
+  config.evaluation.segment_length = 0
+  config.evaluation.target = 512
+  config.evaluation.probes_per_document = 2
+  config.evaluation.bootstrap_samples = 10_000
   return config

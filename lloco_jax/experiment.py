@@ -1,54 +1,18 @@
 """The stages of a run: what train.py and eval.py call."""
 
-import dataclasses
-import hashlib
-import importlib.metadata
-import pathlib
-import platform
-import sys
-
-import jax
 from ml_collections import ConfigDict
 
-from lloco_jax.compression.corpus import (
-  CompressionConfig,
-  compress_documents,
-  compressor_fingerprint,
-  store_settings,
-)
-from lloco_jax.compression.store import Store
-from lloco_jax.data.contexts import Contexts
-from lloco_jax.data.examples import Dataset, Example
-from lloco_jax.data.passages import (
-  PassageConfig,
-  passage_batches,
-  token_rarity,
-)
-from lloco_jax.data.prompts import Prompt
-from lloco_jax.evaluation import report, results, runner, scoring, systems
-from lloco_jax.evaluation.answer_cache import AnswerCache
-from lloco_jax.finetuning.checkpoints import claim_workdir
-from lloco_jax.finetuning.compressor import Compressor, compressor_task
-from lloco_jax.finetuning.loop import TrainingConfig
-from lloco_jax.finetuning.loop import train as run_loop
-from lloco_jax.finetuning.questions import (
-  check_questions,
-  check_rows,
-  question_rows,
-  question_task,
-  row_batches,
-)
-from lloco_jax.inputs import load_dataset, load_models
-from lloco_jax.model import Model
+from lloco_jax.compressor_job import evaluate_compressor, train_compressor
+from lloco_jax.finetuning_job import evaluate as evaluate_finetuning
+from lloco_jax.finetuning_job import finetune
 from lloco_jax.nn.llama import REMAT_POLICIES
-from lloco_jax.nn.lora import LoraConfig, init_adapter
-from lloco_jax.weights import peft
-from lloco_jax.weights.checkpoint import load
-from lloco_jax.weights.compressor import (
-  fingerprint,
-  load_compressor,
-  save_compressor,
-)
+from lloco_jax.runs import announce
+
+# What trains, and what evaluates, by config.job.
+_JOBS = {
+  'finetuning': (finetune, evaluate_finetuning),
+  'compressor': (train_compressor, evaluate_compressor),
+}
 
 
 def train(config: ConfigDict, workdir=None) -> None:
@@ -61,11 +25,7 @@ def train(config: ConfigDict, workdir=None) -> None:
     OSError: a file is missing.
     FloatingPointError: loss or gradient is not finite.
   """
-  jobs = {'finetuning': _finetune, 'compressor': _train_compressor}
-  if config.job not in jobs:
-    raise ValueError(
-      f"config.job is '{config.job}'; it must be one of {', '.join(jobs)}."
-    )
+  trains, _ = _job(config)
   if config.remat not in REMAT_POLICIES:
     raise ValueError(
       f"config.remat is '{config.remat}'; it must be one of "
@@ -74,307 +34,23 @@ def train(config: ConfigDict, workdir=None) -> None:
   for name, value in config.batch.items():
     if value < 1:
       raise ValueError(f'config.batch.{name} is {value}; it must be >= 1.')
-  jobs[config.job](config, _workdir(config, workdir))
+  trains(config, announce(config, workdir))
 
 
-def evaluate(config: ConfigDict, workdir=None) -> results.Results:
-  """Answers the questions of a split with every system, and reports.
+def evaluate(config: ConfigDict, workdir=None):
+  """Evaluates what `train` left, writes the report, and returns the results.
 
   Raises:
-    ValueError: the config is not of a finetuning, or its workdir of another.
-    FileNotFoundError: an adapter has not been trained.
+    ValueError: the config, the data or the workdir is unusable.
+    OSError: a file is missing.
   """
-  if config.job != 'finetuning':
+  _, evaluates = _job(config)
+  return evaluates(config, workdir)
+
+
+def _job(config: ConfigDict):
+  if config.job not in _JOBS:
     raise ValueError(
-      f"There is nothing to evaluate in a config of job '{config.job}'."
+      f"config.job is '{config.job}'; it must be one of {', '.join(_JOBS)}."
     )
-  _check_evaluation(config)
-  if 'lloco' not in config.adapters:
-    raise ValueError(
-      f"config.adapters is {tuple(config.adapters)}; 'lloco' must be among "
-      'them, which the others are compared with.'
-    )
-  workdir = _workdir(config, workdir)
-  dataset = load_dataset(config.data, config.evaluation.split)
-  examples = _examples(dataset, config.evaluation.split)
-  for name in config.adapters:
-    if not (_adapter_folder(workdir, name) / peft.CONFIG).is_file():
-      raise FileNotFoundError(
-        f"The adapter '{name}' is missing in {workdir}; run train.py with the "
-        'same config first.'
-      )
-  base, model = load_models(config.model)
-  _claim(workdir, config, model, dataset)
-  adapters = {
-    name: peft.load_adapter(
-      _adapter_folder(workdir, name), model.config, model.fingerprint
-    )
-    for name in config.adapters
-  }
-  summaries = _summaries(config, workdir, model, dataset)
-  found = systems.standard_systems(adapters)
-  folder = workdir / 'evaluation'
-  metric = config.evaluation.metric
-  scores = {*runner.COMMON_METRICS, *scoring.score_names(metric)}
-  answers = runner.evaluate(
-    model,
-    examples,
-    dataset.documents,
-    summaries,
-    found,
-    Prompt(**config.prompt),
-    {name: scoring.SCORES[name] for name in sorted(scores)},
-    config.evaluation.max_new_tokens,
-    base=base,
-    cache=AnswerCache(folder / 'answers'),
-  )
-  outcome = results.write_results(
-    folder,
-    answers,
-    metric,
-    [name for name in systems.CONTROLS if name in {s.name for s in found}],
-    systems.MAIN_SYSTEM,
-    samples=config.evaluation.bootstrap_samples,
-  )
-  path = report.write_report(
-    folder,
-    outcome,
-    {
-      'Config': config.to_dict(),
-      'Versions': versions(),
-      'Device': str(jax.devices()[0].device_kind),
-    },
-    title=f'Evaluation of {config.name}',
-  )
-  print(report.terminal_table(outcome, color=sys.stdout.isatty()))
-  print(report.one_question(outcome))
-  print(f'Report: {path}')
-  return outcome
-
-
-def versions() -> dict[str, str]:
-  """Of Python and the packages that results depend on."""
-  names = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
-  found = {name: importlib.metadata.version(name) for name in names}
-  return {'python': platform.python_version(), **found}
-
-
-def _workdir(config: ConfigDict, workdir) -> pathlib.Path:
-  workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
-  print(f'Config, to be saved in {workdir}:')
-  for name, value in _flat(config.to_dict()):
-    print(f'  {name} = {value!r}')
-  print(flush=True)
-  return workdir
-
-
-def _flat(fields: dict, prefix: str = ''):
-  """The names of values as --config.NAME sets them, and the values."""
-  for name, value in sorted(fields.items()):
-    if isinstance(value, dict):
-      yield from _flat(value, f'{prefix}{name}.')
-    else:
-      yield f'{prefix}{name}', value
-
-
-def _claim(
-  workdir: pathlib.Path,
-  config: ConfigDict,
-  model: Model,
-  dataset: Dataset | None = None,
-  **fingerprints: str,
-) -> None:
-  """Ties the workdir to the config, the weights and the training data.
-
-  It comes after all other checks, so that a config that was refused can be
-  mended and run in the same workdir.
-  """
-  fingerprints['model'] = compressor_fingerprint(model)
-  fingerprints['tokenizer'] = model.tokenizer.fingerprint
-  if dataset is not None:
-    examples = dataset.splits.get('train', ())
-    texts = [each.text for each in dataset.documents_of('train')]
-    data = repr((examples, texts)).encode('utf-8', 'surrogatepass')
-    fingerprints['training_data'] = hashlib.sha256(data).hexdigest()
-  claim_workdir(workdir, {**config.to_dict(), 'fingerprints': fingerprints})
-
-
-def _check_evaluation(config: ConfigDict) -> None:
-  """Before training too: what it finds would come late after it."""
-  chosen = config.evaluation
-  if chosen.metric not in scoring.METRICS:
-    raise ValueError(
-      f"config.evaluation.metric is '{chosen.metric}'; it must be one of "
-      f'{", ".join(scoring.METRICS)}.'
-    )
-  for name in ('max_new_tokens', 'bootstrap_samples'):
-    if chosen[name] < 1:
-      raise ValueError(
-        f'config.evaluation.{name} is {chosen[name]}; it must be >= 1.'
-      )
-
-
-def _adapter_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
-  return workdir / 'adapters' / name
-
-
-def _summaries(config, workdir, model, dataset, check=None) -> dict:
-  """Summary vectors of every document, compressing what is not stored."""
-  store = Store(config.compression.store or workdir / 'store')
-  stored = compress_documents(
-    model,
-    dataset.documents.values(),
-    store,
-    CompressionConfig(
-      segment_length=config.compression.segment_length,
-      rows=config.compression.rows,
-      token_cap=config.compression.token_cap,
-      block_characters=config.compression.block_characters or None,
-    ),
-    check=check,
-  )
-  return {name: store.load(entry.key) for name, entry in stored.items()}
-
-
-def _examples(dataset: Dataset, split: str) -> tuple[Example, ...]:
-  if not dataset.splits.get(split):
-    raise ValueError(
-      f"The data has no examples of a split '{split}', only of "
-      f'{", ".join(name for name, some in dataset.splits.items() if some)}.'
-    )
-  return dataset.splits[split]
-
-
-def _finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
-  unknown = set(config.adapters) - set(systems.FINETUNED_ON)
-  if unknown or not config.adapters:
-    raise ValueError(
-      f'config.adapters is {tuple(config.adapters)}; choose from '
-      f'{", ".join(systems.FINETUNED_ON)}.'
-    )
-  _check_evaluation(config)
-  lora = LoraConfig(**config.lora.to_dict())
-  prompt = Prompt(**config.prompt)
-  dataset = load_dataset(config.data, config.evaluation.split)
-  examples = _examples(dataset, 'train')
-  groups = {document.group for document in dataset.documents.values()}
-  if len(groups) > 1:
-    raise ValueError(
-      f'The documents are of the groups {", ".join(sorted(groups))}, and a '
-      'run finetunes the adapter of one; give each a run of its own.'
-    )
-  _, model = load_models(config.model)
-  store_settings(model, CompressionConfig(config.compression.segment_length))
-  window = model.config.max_position_embeddings
-  # The questions of the evaluation have to fit as well.
-  others = [
-    example
-    for split, some in dataset.splits.items()
-    if split != 'train'
-    for example in some
-  ]
-  rows, later = (
-    question_rows(some, model.tokenizer, prompt, config.batch.questions_per_row)
-    for some in (examples, others)
-  )
-  check_questions(rows, window)
-  if later:
-    check_questions(later, window)
-  a_step = config.batch.rows * config.training.accumulation
-  steps = -(-config.epochs * len(rows) // max(a_step, 1))
-  training = TrainingConfig(steps=steps, **config.training.to_dict())
-  _claim(workdir, config, model, dataset)
-  summaries = _summaries(
-    config,
-    workdir,
-    model,
-    dataset,
-    lambda vectors: check_rows([*rows, *later], vectors, window),
-  )
-  contexts = Contexts(
-    dataset.documents.values(), model.tokenizer, summaries, window
-  )
-  key = jax.random.key(config.training.seed)
-  for name in config.adapters:
-    folder = _adapter_folder(workdir, name)
-    if (folder / peft.CONFIG).is_file():
-      print(f"The adapter '{name}' is trained: {folder}")
-      continue
-    kind = systems.FINETUNED_ON[name]
-
-    def context_of(document_ids, kind=kind):
-      return contexts.of(kind, document_ids, 0)
-
-    print(f"Finetuning the adapter '{name}' on {kind.value}: {steps} steps.")
-    task = question_task(
-      model,
-      init_adapter(model.config, lora, key),
-      row_batches(
-        rows,
-        context_of,
-        config.batch.rows,
-        config.training.seed,
-        window,
-      ),
-      config.remat,
-    )
-    adapter = run_loop(task, training, workdir / 'finetuning' / name)
-    peft.save_adapter(
-      folder, adapter, model.name, base_fingerprint=model.fingerprint
-    )
-
-
-def _train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
-  lora = LoraConfig(**config.lora.to_dict())
-  passages = PassageConfig(**config.data.to_dict())
-  training = TrainingConfig(steps=config.steps, **config.training.to_dict())
-  if config.model.compressor:
-    raise ValueError(
-      'config.model.compressor is for finetuning; to go on from a compressor, '
-      'name its folder in config.start.'
-    )
-  if config.summary.substep < 1:
-    raise ValueError(
-      f'config.summary.substep is {config.summary.substep}; it must be >= 1.'
-    )
-  model = load(config.model.name, config.model.dtype)
-  tokenizer = model.need_tokenizer()
-  model = dataclasses.replace(
-    model,
-    config=dataclasses.replace(
-      model.config,
-      summary_length=config.summary.length,
-      summary_sharpness=config.summary.sharpness,
-    ),
-  )
-  start, fingerprints = None, {}
-  if config.start:
-    start = Compressor(*load_compressor(config.start, model))
-    fingerprints['start'] = fingerprint(model, config.start)
-  task = compressor_task(
-    model,
-    lora,
-    jax.random.key(config.training.seed),
-    passage_batches(tokenizer, passages, config.batch.rows),
-    config.remat,
-    config.summary.substep,
-    naming=config.summary.naming,
-    rarity=token_rarity(tokenizer, passages, config.summary.rarity),
-    start=start,
-  )
-  _claim(workdir, config, model, **fingerprints)
-  trained = run_loop(task, training, workdir / 'training')
-  tokens = config.steps * training.accumulation * config.batch.rows
-  tokens *= passages.segments * passages.segment_length
-  save_compressor(
-    workdir / 'compressor',
-    model,
-    trained.adapter,
-    trained.embed_summary,
-    {
-      'segment_length': passages.segment_length,
-      'tokens_trained': tokens,
-      'config': config.to_dict(),
-    },
-  )
-  print(f'Compressor: {workdir / "compressor"}')
+  return _JOBS[config.job]

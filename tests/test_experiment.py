@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tokenizers
 
-from lloco_jax import command_line, experiment
+from lloco_jax import command_line, experiment, inputs
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import init_params
 from lloco_jax.weights import huggingface
@@ -278,9 +278,9 @@ def test_compressor_is_trained_saved_and_applied(tmp_path):
   demo = small_config(base)
   demo.model.compressor = str(tmp_path / 'w/compressor')
   demo.adapters = ('lloco',)
-  base_model, model = experiment.load_models(demo.model)
+  base_model, model = inputs.load_models(demo.model)
   assert model.config.summary_length == 2
-  plain, same = experiment.load_models(small_config(base).model)
+  plain, same = inputs.load_models(small_config(base).model)
   assert plain is same
   assert base_model.fingerprint == plain.fingerprint != model.fingerprint
   assert not np.allclose(
@@ -295,4 +295,4 @@ def test_compressor_is_trained_saved_and_applied(tmp_path):
   other = write_model(tmp_path / 'other', seed=1, summary_length=0)
   demo.model.name = str(other)
   with pytest.raises(ValueError, match='load that base'):
-    experiment.load_models(demo.model)
+    inputs.load_models(demo.model)

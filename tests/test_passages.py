@@ -9,10 +9,11 @@ import pytest
 from lloco_jax.data.batches import IGNORED
 from lloco_jax.data.passages import (
   PassageConfig,
+  first_segments,
   make_passage,
   passage_batches,
-  token_rarity,
 )
+from lloco_jax.data.rarity import token_rarity
 from lloco_jax.data.reports import SPLITS
 from lloco_jax.data.words import FIRST_NAMES, SECOND_NAMES
 from lloco_jax.nn.attention import UNSEEN
@@ -168,14 +169,14 @@ def test_without_questions_a_batch_is_its_segments():
 
 def test_a_rare_token_weighs_its_information_to_a_power():
   tokenizer = Pieces()
-  tokenizer.vocab_size = 10_000
   parts = [
     ids
     for index in range(3)
     for ids in make_passage(tokenizer, CONFIG, index).segments
   ]
   counts = np.bincount(np.concatenate(parts), minlength=10_000) + 1
-  weights = token_rarity(tokenizer, CONFIG, 2.0, passages=3)
+  segments = first_segments(tokenizer, CONFIG, passages=3)
+  weights = token_rarity(segments, 10_000, 2.0)
   expected = np.log(counts.sum() / counts) ** 2
   np.testing.assert_allclose(weights, expected, rtol=1e-5)
 

@@ -159,16 +159,7 @@ def passage_batches(
   )
 
 
-def token_rarity(
-  tokenizer, config: PassageConfig, power: float, passages: int = 400
-) -> np.ndarray:
-  """Weight [V] of each token: its information in passages, to a power.
-
-  The information of a token is the negative log of its share of the tokens
-  of the first passages, float32, in nats.
-  """
-  counts = np.ones(tokenizer.vocab_size)
+def first_segments(tokenizer, config: PassageConfig, passages: int = 400):
+  """Yields the token ids of the segments of the first passages."""
   for index in range(passages):
-    for ids in make_passage(tokenizer, config, index).segments:
-      np.add.at(counts, ids, 1)
-  return ((-np.log(counts / counts.sum())) ** power).astype(np.float32)
+    yield from make_passage(tokenizer, config, index).segments

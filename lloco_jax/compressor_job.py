@@ -1,0 +1,244 @@
+"""The job that trains a compressor, and the evaluation of one."""
+
+import dataclasses
+import pathlib
+
+import jax
+from ml_collections import ConfigDict
+
+from lloco_jax.data.passages import (
+  PassageConfig,
+  first_segments,
+  passage_batches,
+)
+from lloco_jax.data.rarity import token_rarity
+from lloco_jax.data.text_rows import TextRowConfig, text_batches
+from lloco_jax.data.texts import TokenizedTexts, tokenize_texts
+from lloco_jax.evaluation import probe_report
+from lloco_jax.evaluation.probes import make_probes, probe_losses
+from lloco_jax.finetuning.compressor import Compressor, compressor_task
+from lloco_jax.finetuning.loop import TrainingConfig
+from lloco_jax.finetuning.loop import train as run_loop
+from lloco_jax.nn.lora import LoraConfig
+from lloco_jax.runs import announce, claim, versions
+from lloco_jax.weights.checkpoint import load
+from lloco_jax.weights.compressor import (
+  apply_compressor,
+  fingerprint,
+  load_compressor,
+  save_compressor,
+)
+
+READERS = ('base', 'compressor')
+# Tokens of a corpus that say how rare each is.
+_COUNTED = 2_000_000
+
+
+def train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
+  """Trains and saves the compressor of a config; see configs/common.py.
+
+  Raises:
+    ValueError, OSError: the config, the texts or the workdir are unusable.
+  """
+  lora = LoraConfig(**config.lora.to_dict())
+  training = TrainingConfig(steps=config.steps, **config.training.to_dict())
+  _check_evaluation(config)
+  if config.model.compressor:
+    raise ValueError(
+      'config.model.compressor is for finetuning; to go on from a compressor, '
+      'name its folder in config.start.'
+    )
+  if config.summary.substep < 1:
+    raise ValueError(
+      f'config.summary.substep is {config.summary.substep}; it must be >= 1.'
+    )
+  asks = _source(config) == 'passages' and config.data.questions
+  if not (asks or config.summary.language or config.summary.naming):
+    raise ValueError(
+      'The compressor has nothing to learn: give config.data.questions of '
+      'passages, config.summary.language or config.summary.naming.'
+    )
+  model = load(config.model.name, config.model.dtype)
+  tokenizer = model.need_tokenizer()
+  model = dataclasses.replace(
+    model,
+    config=dataclasses.replace(
+      model.config,
+      summary_length=config.summary.length,
+      summary_sharpness=config.summary.sharpness,
+    ),
+  )
+  start, fingerprints = None, {}
+  if config.start:
+    start = Compressor(*load_compressor(config.start, model))
+    fingerprints['start'] = fingerprint(model, config.start)
+  batches, counted, tokens = _SOURCES[_source(config)](config, tokenizer)
+  rarity = None
+  if config.summary.naming and config.summary.rarity:
+    rarity = token_rarity(counted, tokenizer.vocab_size, config.summary.rarity)
+  task = compressor_task(
+    model,
+    lora,
+    jax.random.key(config.training.seed),
+    batches,
+    config.remat,
+    config.summary.substep,
+    language=config.summary.language,
+    naming=config.summary.naming,
+    rarity=rarity,
+    start=start,
+  )
+  claim(workdir, config, model, **fingerprints)
+  trained = run_loop(task, training, workdir / 'training')
+  save_compressor(
+    workdir / 'compressor',
+    model,
+    trained.adapter,
+    trained.embed_summary,
+    {
+      'segment_length': config.data.segment_length,
+      'tokens_trained': (
+        config.steps * training.accumulation * config.batch.rows * tokens
+      ),
+      'config': config.to_dict(),
+    },
+  )
+  print(f'Compressor: {workdir / "compressor"}')
+
+
+def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
+  """Reports what the vectors keep of held-out texts.
+
+  The compressor is the one that training left in the workdir, or the one
+  that `config.evaluation.compressor` names.
+
+  Raises:
+    ValueError: the config or the texts are unusable.
+    OSError: a file is missing.
+  """
+  _check_evaluation(config)
+  chosen = config.evaluation
+  if not chosen.path:
+    raise ValueError(
+      'config.evaluation.path is empty; name a file or folder of texts that '
+      'the compressor was not trained on.'
+    )
+  workdir = announce(config, workdir)
+  base = load(config.model.name, config.model.dtype)
+  folder = chosen.compressor or workdir / 'compressor'
+  model = apply_compressor(base, folder)
+  reader = base if chosen.reader == 'base' else model
+  length = chosen.segment_length or config.data.segment_length
+  size = max(chosen.segments) * length
+  window = reader.config.max_position_embeddings
+  if size + chosen.target > window:
+    raise ValueError(
+      f'{max(chosen.segments)} segments of {length} tokens and a target of '
+      f"{chosen.target} exceed the reader's window of {window}; lower "
+      'config.evaluation.segments, segment_length or target.'
+    )
+  texts = tokenize_texts(
+    chosen.path, base.need_tokenizer(), tuple(chosen.leave_out)
+  )
+  probes = make_probes(texts, size, chosen.target, chosen.probes_per_document)
+  documents = len({probe.document_id for probe in probes})
+  print(f'{len(probes)} probes of {documents} documents.', flush=True)
+  rows = []
+  for segments in sorted(set(chosen.segments)):
+    losses = list(probe_losses(reader, model, probes, length, segments))
+    rows.append(
+      probe_report.probe_row(
+        losses,
+        segments,
+        length,
+        model.config.summary_length,
+        chosen.bootstrap_samples,
+      )
+    )
+    print(f'Behind {segments} segments: done.', flush=True)
+  facts = {
+    'compressor': str(folder),
+    'fingerprint': model.fingerprint,
+    'reader': chosen.reader,
+    'target': chosen.target,
+    'probes': len(probes),
+    'documents': documents,
+    'config': config.to_dict(),
+    'versions': versions(),
+    'device': str(jax.devices()[0].device_kind),
+  }
+  probe_report.write_probe_report(workdir / 'evaluation', rows, facts)
+  print(probe_report.terminal_table(rows))
+  print(f'Report: {workdir / "evaluation" / probe_report.TABLE_FILE}')
+
+
+def _check_evaluation(config: ConfigDict) -> None:
+  chosen = config.evaluation
+  if chosen.reader not in READERS:
+    raise ValueError(
+      f"config.evaluation.reader is '{chosen.reader}'; it must be one of "
+      f'{", ".join(READERS)}.'
+    )
+  if not chosen.segments or min(chosen.segments) < 0:
+    raise ValueError(
+      f'config.evaluation.segments is {tuple(chosen.segments)}; give the '
+      'numbers of segments to read, 0 or more.'
+    )
+  for name, least in {
+    'target': 2,
+    'probes_per_document': 1,
+    'bootstrap_samples': 1,
+    'segment_length': 0,
+  }.items():
+    if chosen[name] < least:
+      raise ValueError(
+        f'config.evaluation.{name} is {chosen[name]}; it must be >= {least}.'
+      )
+
+
+def _source(config: ConfigDict) -> str:
+  if config.data.source not in _SOURCES:
+    raise ValueError(
+      f"config.data.source is '{config.data.source}'; it must be one of "
+      f'{", ".join(_SOURCES)}.'
+    )
+  return config.data.source
+
+
+def _passages(config: ConfigDict, tokenizer):
+  """Batches, texts to count tokens in, and tokens of a row."""
+  passages = _fields(PassageConfig, config.data)
+  return (
+    passage_batches(tokenizer, passages, config.batch.rows),
+    first_segments(tokenizer, passages),
+    passages.segments * passages.segment_length,
+  )
+
+
+def _texts(config: ConfigDict, tokenizer):
+  """As `_passages`, of plain texts."""
+  if not config.data.path:
+    raise ValueError(
+      'config.data.path is empty; name the file or folder of the texts.'
+    )
+  rows = _fields(TextRowConfig, config.data)
+  texts: TokenizedTexts = tokenize_texts(
+    config.data.path, tokenizer, tuple(config.data.leave_out)
+  )
+  print(
+    f'{len(texts.ids):,} documents, {len(texts.tokens):,} tokens.', flush=True
+  )
+  return (
+    text_batches(texts.tokens, texts.bounds, rows, config.batch.rows),
+    [texts.tokens[:_COUNTED]],
+    rows.tokens,
+  )
+
+
+_SOURCES = {'passages': _passages, 'texts': _texts}
+
+
+def _fields(kind, config: ConfigDict):
+  """The dataclass with the keys of the config that are its fields."""
+  names = [field.name for field in dataclasses.fields(kind)]
+  return kind(**{name: config[name] for name in names})

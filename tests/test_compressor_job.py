@@ -1,0 +1,120 @@
+"""Training of a compressor on texts, and what its vectors keep of others."""
+
+import json
+
+import numpy as np
+import pytest
+from test_experiment import changed, write_model
+
+from configs import common
+from lloco_jax import experiment
+from lloco_jax.evaluation import probe_report
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return write_model(
+    tmp_path_factory.mktemp('model') / 'base', summary_length=0
+  )
+
+
+@pytest.fixture
+def texts(tmp_path, monkeypatch):
+  """A file of texts to train on, and a folder of others."""
+  monkeypatch.setenv('LLOCO_CACHE', str(tmp_path / 'cache'))
+  random = np.random.default_rng(0)
+
+  def text():
+    return ' '.join(random.choice(['red', 'green', 'blue'], 40))
+
+  lines = [
+    {'id': f'{kind}/{number}', 'text': text()}
+    for kind in ('mine', 'theirs')
+    for number in range(2)
+  ]
+  train = tmp_path / 'train.jsonl'
+  train.write_text('\n'.join(map(json.dumps, lines)))
+  held_out = tmp_path / 'held_out'
+  held_out.mkdir()
+  for name in ('a', 'b'):
+    (held_out / f'{name}.txt').write_text(text())
+  return train, held_out
+
+
+@pytest.fixture
+def config(folder, texts):
+  config = common.compressor('texts')
+  config.model.name = str(folder)
+  config.data.source = 'texts'
+  config.data.path, config.evaluation.path = map(str, texts)
+  config.data.leave_out = ('theirs/',)
+  config.data.segment_length, config.data.shortest = 12, 8
+  config.summary.length = 2
+  config.summary.language = 1.0
+  config.batch.rows, config.steps = 2, 2
+  config.lora.rank = 2
+  config.training.tensorboard = False
+  config.evaluation.target = 10
+  config.evaluation.segments = (0, 2)
+  config.evaluation.bootstrap_samples = 20
+  return config
+
+
+def test_texts_are_learnt_and_what_is_kept_is_reported(
+  config, tmp_path, capsys
+):
+  workdir = tmp_path / 'w'
+  experiment.train(config, workdir)
+  said = capsys.readouterr().out
+  assert '2 documents' in said
+  fields = json.loads((workdir / 'compressor/compressor.json').read_text())
+  assert fields['tokens_trained'] == 2 * 2 * 20
+  experiment.evaluate(config, workdir)
+  said = capsys.readouterr().out
+  assert '4 probes of 2 documents' in said and "another's" in said
+  found = json.loads(
+    (workdir / 'evaluation' / probe_report.RESULTS_FILE).read_text()
+  )
+  nothing, read = (row['losses'] for row in found['rows'])
+  assert len({loss['mean'] for loss in nothing.values()}) == 1
+  assert len({loss['mean'] for loss in read.values()}) == 4
+  assert read['nothing'] == nothing['nothing']
+  assert found['rows'][1]['share']['clusters'] == 2
+  config.evaluation.reader = 'compressor'
+  experiment.evaluate(config, workdir)
+  again = json.loads(
+    (workdir / 'evaluation' / probe_report.RESULTS_FILE).read_text()
+  )
+  assert again['rows'][0]['losses'] != found['rows'][0]['losses']
+
+
+@pytest.mark.parametrize(
+  'fields, sentence',
+  [
+    ({'data__source': 'books'}, "'books'; .* passages, texts"),
+    ({'data__path': ''}, 'config.data.path is empty'),
+    ({'data__leave_out': ('mine', 'theirs')}, 'leave_out names all'),
+    ({'data__shortest': 13}, 'shortest is 13'),
+    ({'summary__language': 0.0}, 'nothing to learn'),
+    ({'evaluation__reader': 'me'}, "reader is 'me'; .* base, compressor"),
+    ({'evaluation__segments': ()}, r'segments is \(\)'),
+    ({'evaluation__target': 1}, 'target is 1; it must be >= 2'),
+  ],
+)
+def test_bad_training_is_refused(config, tmp_path, fields, sentence):
+  with pytest.raises(ValueError, match=sentence):
+    experiment.train(changed(config, **fields), tmp_path / 'w')
+  assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize(
+  'fields, error, sentence',
+  [
+    ({'evaluation__path': ''}, ValueError, 'evaluation.path is empty'),
+    ({}, FileNotFoundError, 'is missing: a compressor needs'),
+    ({'evaluation__compressor': 'shipped'}, ValueError, 'No compressor is sh'),
+  ],
+)
+def test_bad_evaluation_is_refused(config, tmp_path, fields, error, sentence):
+  with pytest.raises(error, match=sentence):
+    experiment.evaluate(changed(config, **fields), tmp_path / 'w')
