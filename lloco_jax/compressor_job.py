@@ -20,6 +20,7 @@ from lloco_jax.finetuning.compressor import Compressor, compressor_task
 from lloco_jax.finetuning.loop import TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
 from lloco_jax.nn.lora import LoraConfig
+from lloco_jax.progress import Progress
 from lloco_jax.runs import announce, claim, versions
 from lloco_jax.weights.checkpoint import load
 from lloco_jax.weights.compressor import (
@@ -144,8 +145,14 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
   documents = len({probe.document_id for probe in probes})
   print(f'{len(probes)} probes of {documents} documents.', flush=True)
   rows = []
-  for segments in sorted(set(chosen.segments)):
-    losses = list(probe_losses(reader, model, probes, length, segments))
+  counts = sorted(set(chosen.segments))
+  meter = Progress(len(counts) * len(probes), 'probes')
+  for segments in counts:
+    losses = []
+    for found in probe_losses(reader, model, probes, length, segments):
+      losses.append(found)
+      meter.add(1)
+      meter.tell(f'{len(losses)} of {len(probes)} behind {segments} segments')
     rows.append(
       probe_report.probe_row(
         losses,
@@ -155,7 +162,6 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
         chosen.bootstrap_samples,
       )
     )
-    print(f'Behind {segments} segments: done.', flush=True)
   facts = {
     'compressor': str(folder),
     'fingerprint': model.fingerprint,

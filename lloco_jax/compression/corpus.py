@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import hashlib
-import time
 
 import jax
 import numpy as np
@@ -15,6 +14,7 @@ from lloco_jax.compression.store import Record, Settings, Store
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import by_id
 from lloco_jax.model import Model
+from lloco_jax.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -127,7 +127,15 @@ def compress_documents(
   }
   if progress:
     print(_what_is_to_do(len(keys), records, unread), flush=True)
-  meter = _Meter(len(missing), sum(unread.values()))
+  meter = Progress(
+    sum(unread.values()), every=_SECONDS_BETWEEN_LINES, shown=progress
+  )
+  finished = 0
+
+  def tell():
+    at_last = finished == len(missing)
+    meter.tell(f'{finished} of {len(missing)} documents compressed', at_last)
+
   lengths = [records[key].tokens for key in missing]
   for batch in batch_documents(lengths, config, shared):
     batch = [missing[index] for index in batch]
@@ -135,14 +143,16 @@ def compress_documents(
     # Another program may have made some meanwhile, or longer beginnings.
     left = [key for key in batch if not store.find(key)]
     known = [store.longest_prefix(settings, records[key].chain) for key in left]
-    meter.documents_done += len(batch) - len(left)
-    meter.tokens_left -= planned - sum(
-      records[key].tokens - segments * config.segment_length
-      for key, (segments, _) in zip(left, known)
+    finished += len(batch) - len(left)
+    meter.drop(
+      planned
+      - sum(
+        records[key].tokens - segments * config.segment_length
+        for key, (segments, _) in zip(left, known)
+      )
     )
     if not left:
-      if progress:
-        meter.show()
+      tell()
       continue
     ids = [texts[key] for key in left]
     for read, done in compress_batch(
@@ -150,9 +160,9 @@ def compress_documents(
     ):
       for row, vectors in done:
         store.save(records[left[row]], vectors)
-      meter.add(len(done), read)
-      if progress:
-        meter.show()
+      finished += len(done)
+      meter.add(read)
+      tell()
   return {name: _stored(records[key]) for name, key in keys.items()}
 
 
@@ -234,47 +244,3 @@ def _what_is_to_do(
     f'{sum(unread.values()):,} tokens{aside}. Each new shape is compiled '
     'first, so the start is slow.'
   )
-
-
-class _Meter:
-  """How far the work is, in documents and in their tokens."""
-
-  def __init__(self, documents: int, tokens: int):
-    self.documents = documents
-    self.documents_done = 0
-    self.tokens_left = tokens
-    self.tokens_read = 0
-    self.began = self.shown = time.monotonic()
-
-  def add(self, documents: int, tokens: int) -> None:
-    self.documents_done += documents
-    self.tokens_read += tokens
-    self.tokens_left -= tokens
-
-  def show(self) -> None:
-    """Prints a line when the last is old, or all is done."""
-    now = time.monotonic()
-    done = self.documents_done == self.documents
-    if not done and now - self.shown < _SECONDS_BETWEEN_LINES:
-      return
-    self.shown = now
-    seconds = now - self.began
-    rate = self.tokens_read / max(seconds, 1e-9)
-    line = (
-      f'{self.documents_done} of {self.documents} documents compressed, '
-      f'{rate:,.0f} tokens/s'
-    )
-    if done:
-      line += f', {_duration(seconds)} in all'
-    elif self.tokens_read:
-      line += f', about {_duration(self.tokens_left / rate)} left'
-    print(line, flush=True)
-
-
-def _duration(seconds: float) -> str:
-  minutes = round(seconds / 60)
-  if seconds < 100:
-    return f'{seconds:.0f} s'
-  if minutes < 100:
-    return f'{minutes} min'
-  return f'{minutes // 60} h {minutes % 60} min'

@@ -9,18 +9,17 @@ import dataclasses
 import hashlib
 import json
 import pathlib
-import time
 
 import numpy as np
 
 from lloco_jax.data import records
 from lloco_jax.data.documents import Document, read_document
 from lloco_jax.files import replacing, write_file
+from lloco_jax.progress import Progress
 from lloco_jax.weights.sources import cache_folder, file_hash
 
 TEXT_SUFFIXES = ('.txt', '.md')
 _LINES = ('.jsonl', '.jsonl.gz', '.jsonl.xz')
-_SECONDS_BETWEEN_LINES = 20
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,7 +117,7 @@ def tokenize_texts(
   # It is written last: what it describes is whole.
   if not bounds_path.is_file():
     cache.mkdir(parents=True, exist_ok=True)
-    clock = _Clock(progress)
+    meter = Progress(shown=progress)
     ids, bounds = [], [0]
     with replacing(tokens_path) as temporary, temporary.open('wb') as file:
       for document in read_texts(path, leave_out):
@@ -126,7 +125,8 @@ def tokenize_texts(
         file.write(tokens.tobytes())
         ids.append(document.id)
         bounds.append(bounds[-1] + len(tokens))
-        clock.tell(len(ids), bounds[-1])
+        meter.add(len(tokens))
+        meter.tell(f'{len(ids):,} documents tokenised')
     if not ids:
       raise ValueError(
         f"No document of '{path}' is left; leave_out names all of them."
@@ -147,22 +147,3 @@ def _documents(file: pathlib.Path) -> Iterator[Document]:
         records.identifier(fields, 'id'), records.text(fields, 'text')
       )
     yield document
-
-
-class _Clock:
-  """Says every so often how much is tokenised."""
-
-  def __init__(self, progress: bool):
-    self._progress = progress
-    self._start = self._last = time.monotonic()
-
-  def tell(self, documents: int, tokens: int) -> None:
-    now = time.monotonic()
-    if self._progress and now - self._last > _SECONDS_BETWEEN_LINES:
-      self._last = now
-      rate = tokens / (now - self._start)
-      print(
-        f'Tokenised {documents:,} documents, {tokens:,} tokens '
-        f'({rate:,.0f} a second).',
-        flush=True,
-      )
