@@ -1,4 +1,5 @@
 import dataclasses
+import hashlib
 import json
 import os
 
@@ -65,6 +66,7 @@ def test_predictions_are_one_line_an_answer_and_system(tmp_path):
     'prediction': 'the | harbour\noffice',
     'references': ['Marta Oduya', 'M. Oduya'],
     'scores': {'f1': 0.0, 'exact_match': 0.0},
+    'tags': [],
   }
 
 
@@ -115,6 +117,29 @@ def test_missing_field_and_other_format_are_named(tmp_path):
     (tmp_path / RESULTS_FILE).write_text(json.dumps(fields | change))
     with pytest.raises(ValueError, match='results.json is damaged'):
       read_results(tmp_path)
+
+
+def test_tags_survive_and_a_file_without_any_is_read(tmp_path):
+  system = scored_system('LLoCO', [1.0, 0.0])
+  tagged = dataclasses.replace(system.answers[0], tags=('hard', 'length=9'))
+  answers = (tagged, system.answers[1])
+  system = dataclasses.replace(system, answers=answers)
+  write_results(tmp_path, [system], 'f1', [])
+  assert read_results(tmp_path).systems[0].answers == answers
+  # As the first format was.
+  lines = (tmp_path / PREDICTIONS_FILE).read_text('utf-8').splitlines()
+  rows = [json.loads(line) for line in lines]
+  for row in rows:
+    del row['tags']
+  old = ''.join(json.dumps(row) + '\n' for row in rows).encode()
+  (tmp_path / PREDICTIONS_FILE).write_bytes(old)
+  fields = json.loads((tmp_path / RESULTS_FILE).read_text('utf-8'))
+  fields['format'] = 1
+  fields['predictions']['sha256'] = hashlib.sha256(old).hexdigest()
+  (tmp_path / RESULTS_FILE).write_text(json.dumps(fields))
+  back = read_results(tmp_path).systems[0].answers
+  assert [answer.tags for answer in back] == [(), ()]
+  assert back[1] == answers[1]
 
 
 def test_files_of_two_evaluations_do_not_mix(tmp_path):

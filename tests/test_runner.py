@@ -37,7 +37,9 @@ DOCUMENTS = {
   'b': Document('b', (WORDS * 9)[2:91]),
 }
 EXAMPLES = tuple(
-  Example(f'{key}/{index}', f'{index}{key}?', (f'{index}',), (key,))
+  Example(
+    f'{key}/{index}', f'{index}{key}?', (f'{index}',), (key,), (f'of {key}',)
+  )
   for index in range(2)
   for key in ('b', 'c', 'a')
 )
@@ -128,6 +130,7 @@ def test_predictions_are_those_asked_one_by_one(
       example = examples[answer.example_id]
       assert answer.question == example.question
       assert answer.references == example.answers
+      assert answer.tags == example.tags
       assert (answer.document_id,) == example.document_ids
 
 

@@ -21,7 +21,7 @@ class Answer:
   """One system's answer to one example; `scores` by their names.
 
   `document_id` is the document the question is about, whatever the system
-  read: intervals resample by it.
+  read: intervals resample by it. `tags` are the example's.
   """
 
   example_id: str
@@ -30,6 +30,7 @@ class Answer:
   prediction: str
   references: tuple[str, ...]
   scores: dict[str, float]
+  tags: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +115,11 @@ def mean_scores(system: SystemResult) -> dict[str, float]:
   }
 
 
+def metric_values(answer: Answer, metric: str) -> list[float]:
+  """The scores of an answer that a metric is made of; NaN for one it lacks."""
+  return [answer.scores.get(name, math.nan) for name in score_names(metric)]
+
+
 def _check_systems(systems, metric, controls, main_system):
   names = [system.name for system in systems]
   for name, times in collections.Counter(names).items():
@@ -152,7 +158,9 @@ def _check_systems(systems, metric, controls, main_system):
           f'one system and {answer.document_id!r} in {system.name!r}; give '
           'the document that the question is about.'
         )
-      for name, score in zip(score_names(metric), _values(answer, metric)):
+      for name, score in zip(
+        score_names(metric), metric_values(answer, metric)
+      ):
         if not math.isfinite(score):
           raise ValueError(
             f'System {system.name!r} has no {name!r} score for example '
@@ -160,15 +168,11 @@ def _check_systems(systems, metric, controls, main_system):
           )
 
 
-def _values(answer, metric):
-  return [answer.scores.get(name, math.nan) for name in score_names(metric)]
-
-
 def _score(system, metric, bootstrap):
   if not system.answers:
     return intervals.NO_VALUES
   return intervals.bootstrap_mean(
-    [_values(answer, metric) for answer in system.answers],
+    [metric_values(answer, metric) for answer in system.answers],
     [answer.document_id for answer in system.answers],
     **bootstrap,
   )
@@ -180,8 +184,8 @@ def _difference(main, control, metric, bootstrap):
   if not shared:
     return intervals.NO_VALUES
   return intervals.paired_difference(
-    [_values(answer, metric) for answer in shared],
-    [_values(others[answer.example_id], metric) for answer in shared],
+    [metric_values(answer, metric) for answer in shared],
+    [metric_values(others[answer.example_id], metric) for answer in shared],
     [answer.document_id for answer in shared],
     **bootstrap,
   )

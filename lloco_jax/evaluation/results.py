@@ -27,7 +27,9 @@ from lloco_jax.files import write_file
 
 RESULTS_FILE = 'results.json'
 PREDICTIONS_FILE = 'predictions.jsonl'
-_FORMAT = 1
+_FORMAT = 2
+# Answers of the first had no tags.
+_READABLE = (1, 2)
 
 
 def write_results(
@@ -71,8 +73,11 @@ def read_results(folder: str | os.PathLike) -> Results:
   predictions = _read_file(folder / PREDICTIONS_FILE)
   try:
     fields = json.loads(stored)
-    if fields['format'] != _FORMAT:
-      raise ValueError(f'format {fields["format"]}, not {_FORMAT}')
+    if fields['format'] not in _READABLE:
+      raise ValueError(
+        f'format {fields["format"]}; this version reads '
+        f'{" and ".join(map(str, _READABLE))}'
+      )
     digest = fields['predictions']['sha256']
   except (ValueError, KeyError, TypeError) as error:
     raise _damaged(folder / RESULTS_FILE, error) from error
@@ -110,6 +115,7 @@ def _decode_predictions(content):
     fields = json.loads(line)
     name = fields.pop('system')
     fields['references'] = tuple(fields['references'])
+    fields['tags'] = tuple(fields.get('tags', ()))
     answers[name].append(Answer(**fields))
   return answers
 

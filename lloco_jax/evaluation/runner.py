@@ -204,6 +204,7 @@ def _score(tokenizer, system, answered, metrics) -> SystemResult:
             name: float(metric(prediction, example.answers))
             for name, metric in metrics.items()
           },
+          example.tags,
         )
       )
   if not answers:
