@@ -41,6 +41,15 @@ class Interval:
 NO_VALUES = Interval(math.nan, math.nan, math.nan, 0, 0)
 
 
+def score(values: Sequence[float] | Sequence[Sequence[float]]) -> float:
+  """The score of [N] or [N, C] values, without an interval.
+
+  Raises:
+    ValueError: as `bootstrap_mean`, of its values.
+  """
+  return float(_geometric_mean(_columns(values).mean(axis=0)))
+
+
 def bootstrap_mean(
   values: Sequence[float] | Sequence[Sequence[float]],
   clusters: Sequence[Hashable],

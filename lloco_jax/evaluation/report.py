@@ -12,7 +12,7 @@ import pathlib
 import textwrap
 from typing import Any
 
-from lloco_jax.evaluation import plots, wording
+from lloco_jax.evaluation import groups, heatmap, plots, wording
 from lloco_jax.evaluation.comparison import Results
 from lloco_jax.evaluation.results import (
   PREDICTIONS_FILE,
@@ -23,6 +23,8 @@ from lloco_jax.files import write_file
 REPORT_FILE = 'report.md'
 SCORE_PLOT = 'score_against_tokens.png'
 SECONDS_PLOT = 'seconds_per_answer.png'
+MAIN_MAP = 'score_by_length_and_depth.png'
+OTHER_MAPS = 'score_by_length_and_depth_of_others.png'
 
 
 def terminal_table(
@@ -148,6 +150,7 @@ def write_report(
         ],
       ),
     ]
+  sections += _group_sections(results)
   sections += [*pictures, question, *_detail_sections(details or {})]
   path = folder / REPORT_FILE
   text = '\n\n'.join(sections) + '\n'
@@ -181,6 +184,8 @@ def _write_plots(folder, results):
   for caption, name, draw in (
     ('Score against tokens read', SCORE_PLOT, plots.score_figure),
     ('Seconds per answer', SECONDS_PLOT, plots.seconds_figure),
+    (f'{results.main_system} by length and depth', MAIN_MAP, heatmap.main_map),
+    ('Other systems by length and depth', OTHER_MAPS, heatmap.other_maps),
   ):
     figure = draw(results)
     if figure is not None:
@@ -211,6 +216,25 @@ def _how_to_read(results):
     f'Numbers in full: [{RESULTS_FILE}]({RESULTS_FILE}), every answer: '
     f'[{PREDICTIONS_FILE}]({PREDICTIONS_FILE}).'
   )
+
+
+def _group_sections(results):
+  sections = []
+  for table in groups.group_tables(results):
+    sections.append(f'## Score by {_escape(table.key or "group")}')
+    if table.scores:
+      headers = wording.group_headers(results, table.key or 'group')
+      rows = [
+        wording.group_cells(group, scores)
+        for group, scores in table.scores.items()
+      ]
+      sections.append(_markdown_table(headers, rows))
+    else:
+      sections.append(
+        f'{table.count} groups are too many for a table; the tags of every '
+        f'answer are in [{PREDICTIONS_FILE}]({PREDICTIONS_FILE}).'
+      )
+  return sections
 
 
 def _question(results, example_id):

@@ -3,6 +3,8 @@
 Scores and differences are written times 100, as papers do.
 """
 
+from collections.abc import Mapping
+
 from lloco_jax.evaluation.comparison import Results, SystemResult, mean_scores
 from lloco_jax.evaluation.intervals import Interval
 
@@ -112,6 +114,33 @@ def difference_cells(name: str, difference: Interval) -> list[str]:
     str(difference.count),
     verdict(difference),
   ]
+
+
+def group_headers(results: Results, key: str) -> list[str]:
+  """Headers of a table of scores by group: the main system, its controls."""
+  names = [results.main_system, *results.controls]
+  return [key, 'answers', *(f'{name}, {results.metric} x100' for name in names)]
+
+
+def group_cells(group: str, scores: Mapping[str, Interval]) -> list[str]:
+  """One group's row under `group_headers`.
+
+  `scores` begins with the main system. A system that answered another number
+  of the questions says so.
+  """
+  answers = next(iter(scores.values())).count
+  cells = []
+  for score in scores.values():
+    if not score.count:
+      cells.append(_UNKNOWN)
+      continue
+    said = [_range(score)] if score.known else []
+    if score.count != answers:
+      said.append(f'{score.count} answers')
+    cells.append(f'{100 * score.mean:.1f}')
+    if said:
+      cells[-1] += f' ({"; ".join(said)})'
+  return [group, str(answers), *cells]
 
 
 def verdict(difference: Interval) -> str:
