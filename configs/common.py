@@ -89,10 +89,13 @@ def finetuning(name):
   config.data = ml_collections.ConfigDict()
   # 'reports' are made from the seed. The others are read from the folder
   # `path`: 'jsonl', your own (data/jsonl.py), or official files of 'scrolls',
-  # 'quality', 'qmsum', 'squad', 'fairytaleqa', 'hotpotqa', 'longbench'.
+  # 'quality', 'qmsum', 'squad', 'fairytaleqa', 'hotpotqa', 'longbench'. Of
+  # 'needle' it is a file or folder of texts to hide needles in (.txt, .md,
+  # .jsonl); '' makes such texts.
   config.data.source = 'jsonl'
   config.data.path = ''
-  # SCROLLS' or LongBench's task, SQuAD's version, HotpotQA's setting.
+  # SCROLLS' or LongBench's task, SQuAD's version, HotpotQA's setting; of
+  # needles 'random', of cities, or 'fixed', which has no training split.
   config.data.part = ''
   # Of the reports, of `validation_share`, and of what the limits below take.
   config.data.seed = 0
@@ -110,6 +113,13 @@ def finetuning(name):
   config.data.questions_per_document = 0
   # Words of a made report: the range its length is drawn from.
   config.data.words = (1300, 4900)
+  config.data.needle = ml_collections.ConfigDict()
+  # A document for each length (in tokens of the model), each depth of its
+  # needle (in percent) and each repeat.
+  config.data.needle.lengths = (1000, 2000, 4000, 8000)
+  config.data.needle.depths = (0, 11, 22, 33, 44, 56, 67, 78, 89, 100)
+  config.data.needle.train_repeats = 1
+  config.data.needle.validation_repeats = 1
 
   config.compression = ml_collections.ConfigDict()
   config.compression.segment_length = 1536

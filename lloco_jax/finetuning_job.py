@@ -30,6 +30,7 @@ from lloco_jax.inputs import load_dataset, load_models
 from lloco_jax.nn.lora import LoraConfig, init_adapter
 from lloco_jax.runs import announce, claim, versions
 from lloco_jax.weights import peft
+from lloco_jax.weights.checkpoint import load_tokenizer
 
 
 def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
@@ -47,7 +48,7 @@ def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
   _check_evaluation(config)
   lora = LoraConfig(**config.lora.to_dict())
   prompt = Prompt(**config.prompt)
-  dataset = load_dataset(config.data, config.evaluation.split)
+  dataset = _dataset(config)
   examples = _examples(dataset, 'train')
   groups = {document.group for document in dataset.documents.values()}
   if len(groups) > 1:
@@ -130,7 +131,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
       'them, which the others are compared with.'
     )
   workdir = announce(config, workdir)
-  dataset = load_dataset(config.data, config.evaluation.split)
+  dataset = _dataset(config)
   examples = _examples(dataset, config.evaluation.split)
   for name in config.adapters:
     if not (_adapter_folder(workdir, name) / peft.CONFIG).is_file():
@@ -200,6 +201,14 @@ def _check_evaluation(config: ConfigDict) -> None:
       raise ValueError(
         f'config.evaluation.{name} is {chosen[name]}; it must be >= 1.'
       )
+
+
+def _dataset(config: ConfigDict) -> Dataset:
+  return load_dataset(
+    config.data,
+    config.evaluation.split,
+    lambda: load_tokenizer(config.model.name),
+  )
 
 
 def _adapter_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:

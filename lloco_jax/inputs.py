@@ -5,7 +5,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
-from lloco_jax.data import hotpotqa, longbench, scrolls, squad
+from lloco_jax.data import hotpotqa, longbench, needle, scrolls, squad
 from lloco_jax.data.examples import Dataset
 from lloco_jax.data.fairytaleqa import read_fairytaleqa
 from lloco_jax.data.jsonl import read_jsonl
@@ -38,16 +38,23 @@ def load_models(config: ConfigDict) -> tuple[Model, Model]:
   return base, apply_compressor(base, folder) if folder else base
 
 
-def load_dataset(config: ConfigDict, evaluated: str = 'validation') -> Dataset:
+def load_dataset(
+  config: ConfigDict,
+  evaluated: str = 'validation',
+  tokenizer: Callable | None = None,
+) -> Dataset:
   """The documents and examples of a config, and prints how many there are.
 
   Args:
     config: config.data, see configs/common.py.
     evaluated: the split that is evaluated; no other than it and 'train' is
       read.
+    tokenizer: gives the model's tokenizer. Only needles call it, whose lengths
+      are in tokens; so for all other data nothing of the model is read.
 
   Raises:
-    ValueError: the config names no source or split, or a file is damaged.
+    ValueError: the config names no source or split, or a file is damaged; or
+      needles are to be made without a tokenizer.
     FileNotFoundError: files are missing; the message says where to get them.
   """
   if config.source == 'reports':
@@ -58,10 +65,12 @@ def load_dataset(config: ConfigDict, evaluated: str = 'validation') -> Dataset:
       config.questions_per_document,
       tuple(config.words),
     )
+  if config.source == 'needle':
+    return _limited(config, _load_needles(config, tokenizer))
   if config.source not in _SOURCES:
     raise ValueError(
       f"config.data.source is '{config.source}'; it must be one of reports, "
-      f'{", ".join(_SOURCES)}.'
+      f'{", ".join(_SOURCES)}, needle.'
     )
   source = _SOURCES[config.source]
   if not config.path:
@@ -114,6 +123,31 @@ _SOURCES = {
 }
 
 
+def _load_needles(config: ConfigDict, tokenizer: Callable | None) -> Dataset:
+  if config.part not in needle.PARTS:
+    raise ValueError(
+      f"config.data.part is '{config.part}'; for needle it must be one of "
+      f'{", ".join(needle.PARTS)}.'
+    )
+  if tokenizer is None:
+    raise ValueError(
+      'The lengths of needle data are in tokens; give load_dataset what loads '
+      'the tokenizer.'
+    )
+  return needle.make_needles(
+    config.part,
+    tokenizer(),
+    tuple(config.needle.lengths),
+    tuple(config.needle.depths),
+    {
+      'train': config.needle.train_repeats,
+      'validation': config.needle.validation_repeats,
+    },
+    config.seed,
+    config.path,
+  )
+
+
 def _limited(config: ConfigDict, dataset: Dataset) -> Dataset:
   """The dataset within the limits of the config, told in a line."""
   splits, said = {}, []
@@ -132,8 +166,11 @@ def _limited(config: ConfigDict, dataset: Dataset) -> Dataset:
     if name == 'train' and config.teach_every_answer:
       splits[name] = teach_every_answer(splits[name])
       said[-1] += f', {len(splits[name]):,} answers to learn'
-  files = f'{", ".join(dataset.files)} in {config.path}'
-  print(f'Data: {"; ".join(said)}; from {files}.', flush=True)
+  if dataset.files:
+    origin = f'from {", ".join(dataset.files)} in {config.path}'
+  else:
+    origin = f'from texts in {config.path}' if config.path else 'made texts'
+  print(f'Data: {"; ".join(said)}; {origin}.', flush=True)
   sides = [_asked_about(examples) for examples in splits.values()]
   if len(sides) == 2 and (both := sides[0] & sides[1]):
     print(f'Of the documents {len(both):,} are in both splits.', flush=True)

@@ -20,6 +20,10 @@ CONFIGS = (
 )
 
 
+# Whose lengths belong to the model, and whose data is made.
+NEEDLE = {'data.needle.lengths', 'data.needle.validation_repeats'}
+
+
 def load(name, model='llama2-7b'):
   return importlib.import_module(f'configs.{name}').get_config(model)
 
@@ -28,7 +32,7 @@ def flat(config):
   return flat_config(config.to_dict(), ignored=())
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', [*CONFIGS, 'needle'])
 @pytest.mark.parametrize('model', common.MODELS)
 def test_a_config_has_the_keys_that_a_run_reads(name, model):
   config = load(name, model)
@@ -39,11 +43,12 @@ def test_a_config_has_the_keys_that_a_run_reads(name, model):
   assert LoraConfig(**config.lora.to_dict()).rank == 8
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', [*CONFIGS, 'needle'])
 def test_models_differ_in_the_model_part_alone(name):
   configs = [flat(load(name, model)) for model in common.MODELS]
   changed = {key for key in configs[0] if configs[0][key] != configs[1][key]}
-  assert changed <= {'name', *common.MODELS['smollm2']}
+  allowed = {'name', *common.MODELS['smollm2']}
+  assert changed <= (allowed | NEEDLE if name == 'needle' else allowed)
   assert load(name) == load(name, 'llama2-7b')
   with pytest.raises(
     ValueError, match="no model 'gpt'; use one of llama2-7b, s"
@@ -51,7 +56,7 @@ def test_models_differ_in_the_model_part_alone(name):
     load(name, 'gpt')
 
 
-@pytest.mark.parametrize('name', CONFIGS)
+@pytest.mark.parametrize('name', [*CONFIGS, 'needle'])
 def test_hyperparameters_are_the_references(name):
   """The reference's scripts, commit 4f8a550; a batch is 8 questions, or 16."""
   config = load(name)
@@ -82,6 +87,7 @@ def test_what_is_of_one_data_set():
     'narrativeqa': 'narrative_qa',
     'hotpotqa': 'hotpot_qa',
     'longbench': 'narrative_qa',
+    'needle': 'narrative_qa',
   }.items():
     assert Prompt(**load(name).prompt) == PROMPTS[prompt], name
   for name in ('qasper', 'qmsum', 'narrativeqa'):

@@ -33,8 +33,7 @@ def load(name, dtype: str = 'float32') -> Model:
   if path.is_dir():
     config = LlamaConfig.from_file(path / 'config.json')
     # First, so that its errors come before the long reading of weights.
-    eos_id = config.eos_token_ids[0] if config.eos_token_ids else None
-    tokenizer = Tokenizer.from_folder(path, eos_id)
+    tokenizer = _folder_tokenizer(path, config)
     params = huggingface.load_params(path, config, dtype)
   else:
     file = gguf.open_gguf(path)
@@ -47,6 +46,32 @@ def load(name, dtype: str = 'float32') -> Model:
     name=str(name),
     fingerprint=sources.fingerprint(path),
   )
+
+
+def load_tokenizer(name) -> Tokenizer:
+  """Loads the tokenizer of a checkpoint, but not its weights.
+
+  Raises:
+    ValueError: the checkpoint has none, or is damaged.
+    FileNotFoundError, OSError, ImportError: as `load`.
+  """
+  path = sources.resolve(name)
+  if path.is_dir():
+    config = LlamaConfig.from_file(path / 'config.json')
+    tokenizer = _folder_tokenizer(path, config)
+  else:
+    tokenizer = Tokenizer.from_gguf(path)
+  if tokenizer is None:
+    raise ValueError(
+      f"The checkpoint '{name}' has no tokenizer, so it cannot read text; put "
+      'its tokenizer.json beside the weights.'
+    )
+  return tokenizer
+
+
+def _folder_tokenizer(path, config: LlamaConfig) -> Tokenizer | None:
+  eos_id = config.eos_token_ids[0] if config.eos_token_ids else None
+  return Tokenizer.from_folder(path, eos_id)
 
 
 def _to_device(params: dict) -> dict:
