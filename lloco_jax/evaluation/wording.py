@@ -79,7 +79,7 @@ def score_cells(
   cells = [
     system.name,
     f'{100 * interval.mean:.1f}' if interval.count else _UNKNOWN,
-    _range(interval),
+    interval_text(interval),
     str(interval.count),
     _count(system.tokens_read),
     _seconds(system.seconds_to_first_token),
@@ -110,7 +110,7 @@ def difference_cells(name: str, difference: Interval) -> list[str]:
   return [
     name,
     f'{100 * difference.mean:+.1f}' if difference.count else _UNKNOWN,
-    _range(difference, signed=True),
+    interval_text(difference, signed=True),
     str(difference.count),
     verdict(difference),
   ]
@@ -134,13 +134,21 @@ def group_cells(group: str, scores: Mapping[str, Interval]) -> list[str]:
     if not score.count:
       cells.append(_UNKNOWN)
       continue
-    said = [_range(score)] if score.known else []
+    said = [interval_text(score)] if score.known else []
     if score.count != answers:
       said.append(f'{score.count} answers')
     cells.append(f'{100 * score.mean:.1f}')
     if said:
       cells[-1] += f' ({"; ".join(said)})'
   return [group, str(answers), *cells]
+
+
+def interval_text(interval: Interval, signed: bool = False) -> str:
+  """An interval x100, '-' where it is unknown."""
+  if not interval.known:
+    return _UNKNOWN
+  form = '+.1f' if signed else '.1f'
+  return f'{100 * interval.low:{form}} to {100 * interval.high:{form}}'
 
 
 def verdict(difference: Interval) -> str:
@@ -151,7 +159,8 @@ def verdict(difference: Interval) -> str:
 
 
 def _claim(main, name, difference):
-  amount = f'{100 * difference.mean:+.1f} ({_range(difference, signed=True)})'
+  spread = interval_text(difference, signed=True)
+  amount = f'{100 * difference.mean:+.1f} ({spread})'
   if difference.count == 0:
     return f'{main} and "{name}" answered no question in common.'
   if not difference.known:
@@ -169,13 +178,6 @@ def _claim(main, name, difference):
 def _other_scores(results):
   names = {name for system in results.systems for name in mean_scores(system)}
   return sorted(names - {results.metric})
-
-
-def _range(interval, signed=False):
-  if not interval.known:
-    return _UNKNOWN
-  form = '+.1f' if signed else '.1f'
-  return f'{100 * interval.low:{form}} to {100 * interval.high:{form}}'
 
 
 def _count(value):

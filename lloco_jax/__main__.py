@@ -1,0 +1,67 @@
+"""Commands on what runs have left: python -m lloco_jax COMMAND --help."""
+
+import argparse
+from collections.abc import Sequence
+import json
+import pathlib
+
+from lloco_jax import command_line
+from lloco_jax.evaluation import pairing
+from lloco_jax.files import write_file
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+  """Runs the command that the arguments name, by default the program's own."""
+  parser = argparse.ArgumentParser(prog='python -m lloco_jax')
+  commands = parser.add_subparsers(
+    title='commands', required=True, metavar='COMMAND'
+  )
+  _add_compare(commands)
+  chosen = parser.parse_args(arguments)
+  command_line.say(lambda: chosen.action(chosen))
+
+
+def _add_compare(commands) -> None:
+  parser = commands.add_parser(
+    'compare',
+    help='how two runs differ, question by question',
+    description='Pairs the answers of two runs that were evaluated on the '
+    'same examples: the difference with its interval, and what changed.',
+  )
+  parser.add_argument('run_a', metavar='RUN_A', help='workdir of a run')
+  parser.add_argument('run_b', metavar='RUN_B', help='workdir of another')
+  parser.add_argument(
+    '--system', help="whose answers; by default RUN_A's main one, LLoCO"
+  )
+  parser.add_argument(
+    '--most',
+    type=int,
+    default=20,
+    metavar='N',
+    help='show at most N changed answers (default: 20)',
+  )
+  parser.add_argument(
+    '--output', metavar='FILE', help='write all of it as JSON'
+  )
+  parser.set_defaults(action=_compare)
+
+
+def _compare(chosen) -> None:
+  if chosen.most < 0:
+    raise ValueError(f'--most is {chosen.most}; it must be 0 or more.')
+  found = pairing.compare_runs(chosen.run_a, chosen.run_b, chosen.system)
+  print(pairing.pairing_text(found, chosen.most), end='')
+  if chosen.output:
+    text = json.dumps(
+      pairing.pairing_fields(found),
+      indent=2,
+      ensure_ascii=False,
+      allow_nan=False,
+    )
+    # A lone surrogate cannot be UTF-8, but its backslash form is valid JSON.
+    content = (text + '\n').encode('utf-8', 'backslashreplace')
+    write_file(pathlib.Path(chosen.output), content)
+
+
+if __name__ == '__main__':
+  main()
