@@ -10,6 +10,7 @@ import pytest
 import tokenizers
 
 from lloco_jax import command_line, experiment, inputs
+from lloco_jax.__main__ import main
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import init_params
 from lloco_jax.weights import huggingface
@@ -109,6 +110,29 @@ def test_second_run_does_nothing_again(run, capsys):
   assert "\n  data.source = 'reports'\n" in said
   after = {path: path.stat().st_mtime_ns for path in before}
   assert before == after
+
+
+def test_needles_are_trained_evaluated_and_mapped(folder, tmp_path, capsys):
+  config = small_config(folder)
+  needle = importlib.import_module('configs.needle').get_config('smollm2,tiny')
+  config.data = needle.data
+  config.data.needle.lengths, config.data.needle.depths = (200, 400), (0, 100)
+  config.data.needle.train_repeats = config.data.needle.validation_repeats = 1
+  config.epochs, config.adapters = 1, ('lloco',)
+  experiment.train(config, tmp_path)
+  outcome = experiment.evaluate(config, tmp_path)
+  answers = outcome.systems[0].answers
+  assert {answer.tags for answer in answers} == {
+    (f'length={length}', f'depth={depth}')
+    for length in (200, 400)
+    for depth in (0, 100)
+  }
+  said = (tmp_path / 'evaluation/report.md').read_text()
+  assert '(score_by_length_and_depth.png)' in said
+  assert '| 400 | 2 |' in said.split('## Score by length')[1]
+  capsys.readouterr()
+  main(['compare', str(tmp_path), str(tmp_path)])
+  assert 'LLoCO, exact_match x100 on 4 questions' in capsys.readouterr().out
 
 
 def test_finetuning_changes_what_it_should(run, folder, tmp_path):
