@@ -193,6 +193,18 @@ def test_lengths_are_in_the_tokens_of_a_real_tokenizer(tmp_path):
       assert '\ufffd' not in text
 
 
+def test_a_seam_that_costs_tokens_shortens_the_haystack():
+  class Seams(Characters):
+    def encode(self, text):
+      seam = [0] * 30 if len(text) > 100 and 'The magic city' in text else []
+      return seam + super().encode(text)
+
+  tokenizer = Seams()
+  dataset = make_needles('random', tokenizer, (400,), (50,), REPEATS)
+  for document in dataset.documents.values():
+    assert 400 - 30 - 160 - 40 < len(tokenizer.encode(document.text)) <= 400
+
+
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
