@@ -3,7 +3,7 @@ r"""A needle in a haystack: what is found, by length and by depth.
     python train.py --config=configs/needle.py:smollm2
     python eval.py --config=configs/needle.py:smollm2
 
-The argument is a model; ':smollm2,tiny' is a grid of minutes on a CPU. The
+The argument is a model; ':smollm2,tiny' is a small grid for a CPU. The
 haystacks are made, or the texts of --config.data.path; the paper's is one
 article of NarrativeQA. The lengths of llama2-7b, the depths and the ten repeats
 are the paper's; smollm2 has fewer repeats, and lengths up to its window.
