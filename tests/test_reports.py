@@ -349,6 +349,7 @@ def test_short_reports_are_made_fast():
     ({'split': 'test'}, "'test'; use one of train, validation"),
     ({'facts_per_hundred_words': 0}, 'facts_per_hundred_words is 0'),
     ({'facts_per_hundred_words': 20}, 'facts_per_hundred_words is 20'),
+    ({'words': 130_000}, '5200 facts needs more names'),
   ],
 )
 def test_what_cannot_be_made_is_refused(arguments, message):

@@ -84,7 +84,8 @@ def make_report(
     group: group of the document.
 
   Raises:
-    ValueError: an argument is out of its range.
+    ValueError: an argument is out of its range, or there are more facts than
+      names of places.
   """
   _check(seed, words, kind, split, facts_per_hundred_words)
   rng = random.Random(seed)
@@ -190,7 +191,12 @@ def _draw_facts(
   places = []
   facts = []
   while len(facts) < count:
-    name = next(names)
+    name = next(names, None)
+    if name is None:
+      raise ValueError(
+        f'A report of {count} facts needs more names of places than there '
+        'are; make it shorter, or lower facts_per_hundred_words.'
+      )
     attributes = list(range(len(ATTRIBUTES)))
     for _ in range(min(1 + int(rng.random() * 3), count - len(facts))):
       attribute = ATTRIBUTES[
