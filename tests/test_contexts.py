@@ -7,6 +7,7 @@ from tiny_model import Characters
 from lloco_jax.data.contexts import (
   ContextKind,
   Contexts,
+  Span,
   other_documents,
 )
 from lloco_jax.data.documents import Document
@@ -56,6 +57,17 @@ def test_beginning_that_fits():
   contexts = make(ContextKind.WINDOW, 15, 8)
   assert text_of(contexts['a']) == 'abcdefg'
   assert text_of(contexts['c']) == 'the thi'
+
+
+def test_passages_in_their_order_with_an_empty_line_between():
+  contexts = Contexts(DOCUMENTS, Characters(), {}, 20)
+  spans = (Span('b', 2, 8), Span('a', 0, 3), Span('b', 9, 13))
+  found = 'second\n\nabc\n\ntext'
+  for reserve in (0, 3, 4, 11, 20, 30):
+    context = contexts.of(ContextKind.PASSAGES, ('a', 'b'), reserve, spans)
+    assert text_of(context) == found[: max(20 - reserve, 0)]
+  none = contexts.of(ContextKind.PASSAGES, ('a', 'b'), 0)
+  assert text_of(none) == ''
 
 
 def test_budget_of_a_text_shorter_than_its_summaries():

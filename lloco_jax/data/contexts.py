@@ -1,13 +1,15 @@
 """Contexts: what is put before the questions about documents.
 
 LLoCO reads summary vectors; the systems it is compared with read the text,
-its beginning or nothing, or the summaries of other documents.
+its beginning, passages found in it or nothing, or the summaries of other
+documents.
 """
 
 import bisect
 from collections.abc import Iterable, Mapping
 import dataclasses
 import enum
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,8 +27,17 @@ class ContextKind(enum.Enum):
   FULL = 'the full text'
   WINDOW = 'the beginning of the text, as much as fits the window'
   BUDGET = 'the beginning of the text, as many tokens as the summaries take'
+  PASSAGES = 'passages of the text that are found for the question'
   SUMMARIES = 'the summaries'
   OTHER_SUMMARIES = "another document's summaries"
+
+
+class Span(NamedTuple):
+  """A run of a document's tokens, from `start` to before `stop`."""
+
+  document_id: str
+  start: int
+  stop: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +82,11 @@ class Contexts:
     self._tokens = {}
 
   def of(
-    self, kind: ContextKind, document_ids: tuple[str, ...], reserve: int
+    self,
+    kind: ContextKind,
+    document_ids: tuple[str, ...],
+    reserve: int,
+    spans: tuple[Span, ...] = (),
   ) -> Context | None:
     """The context of questions about some documents.
 
@@ -79,6 +94,8 @@ class Contexts:
       kind: what of them is read.
       document_ids: in the order of reading.
       reserve: positions kept free for a question and its new tokens.
+      spans: the passages, best first; an empty line stands between them, and
+        the window cuts off what it has no room for.
 
     Returns:
       None where the full text does not fit the window.
@@ -91,27 +108,41 @@ class Contexts:
     match kind:
       case ContextKind.NONE:
         return Context(np.zeros(0, np.int32))
+      case ContextKind.PASSAGES:
+        return Context(self._passages(spans)[:room])
       case ContextKind.FULL:
-        tokens = self._text(document_ids)
+        tokens = self.text(document_ids)
         return Context(tokens) if len(tokens) <= room else None
       case ContextKind.WINDOW:
-        return Context(self._text(document_ids)[:room])
+        return Context(self.text(document_ids)[:room])
       case ContextKind.BUDGET:
         beginnings = [
-          self._text((key,))[: len(self._vectors(key))] for key in document_ids
+          self.text((key,))[: len(self._vectors(key))] for key in document_ids
         ]
         return Context(np.concatenate(beginnings))
       case ContextKind.OTHER_SUMMARIES:
         document_ids = other_documents(document_ids, self._sorted)
     return Context(np.concatenate([self._vectors(key) for key in document_ids]))
 
-  def _text(self, document_ids):
+  def text(self, document_ids: tuple[str, ...]) -> np.ndarray:
+    """Token ids int32 [t] of the documents' joined texts.
+
+    Raises:
+      ValueError: a document is unknown.
+    """
     if document_ids not in self._tokens:
       text = '\n\n'.join(self._find(key).text for key in document_ids)
       self._tokens[document_ids] = np.asarray(
         self._tokenizer.encode(text), np.int32
       )
     return self._tokens[document_ids]
+
+  def _passages(self, spans):
+    gap = np.asarray(self._tokenizer.encode('\n\n'), np.int32)
+    pieces = [np.zeros(0, np.int32)]
+    for key, start, stop in spans:
+      pieces += [gap, self.text((key,))[start:stop]]
+    return np.concatenate(pieces[:1] + pieces[2:])
 
   def _vectors(self, document_id):
     if document_id not in self._summaries:
