@@ -12,6 +12,7 @@ from lloco_jax.generation.answering import (
   answer_questions,
   answer_text,
 )
+from lloco_jax.generation.sampling import Sampling
 
 NEW = 6
 LENGTHS = (40, 3)
@@ -114,6 +115,30 @@ def test_stop_tokens_end_answers(model):
   stopped = answer_questions(model, context, prompts, None, NEW, [stop]).tokens
   assert stopped == [until(tokens, (stop,)) for tokens in free]
   assert stopped[0] != free[0]
+
+
+def test_sampled_answers_do_not_depend_on_what_is_asked_beside_them(model):
+  random = np.random.default_rng(7)
+  context = make_context(random, 'vectors', CONTEXT)
+  prompts = make_prompts(random, 5)
+  draws = [9, 2**32 - 1, 4, 0, 77]
+
+  def sampled(prompts, draws, **settings):
+    settings = {'temperature': 1.5, 'top_p': 0.95, 'seed': 3} | settings
+    return answer_questions(
+      model, context, prompts, None, NEW, (), 'x', Sampling(**settings), draws
+    ).tokens
+
+  together = sampled(prompts, draws)
+  assert together == [
+    sampled([prompt], [draw])[0] for prompt, draw in zip(prompts, draws)
+  ]
+  assert together == sampled(prompts[::-1], draws[::-1])[::-1]
+  # Each of the settings counts, and so does what makes a choice its own.
+  for other in ({'seed': 4}, {'temperature': 0.0}, {'top_p': 0.1}):
+    assert sampled(prompts, draws, **other) != together
+  same = sampled([prompts[0]] * 4, [1, 1, 2, 3])
+  assert same[0] == same[1] and len(set(map(tuple, same))) == 3
 
 
 def test_window(model):

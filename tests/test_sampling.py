@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import normal
 
-from lloco_jax.generation.sampling import sample
+from lloco_jax.generation.sampling import Sampling, keys_of_step, sample
 
 DRAWS = 20_000
 draw = jax.jit(
@@ -66,3 +66,38 @@ def test_each_row_is_cut_by_its_own_probabilities():
   tokens = jax.vmap(lambda key: sample(logits, key, 1.0, 0.9))(keys)
   assert set(tokens[:, 0].tolist()) == {1}
   assert set(tokens[:, 1].tolist()) == {0, 1, 2, 3}
+
+
+def test_a_key_each_makes_a_choice_its_own():
+  """What is drawn for a row does not depend on the rows beside it."""
+  logits = normal(1, 2, 30, 7)
+  keys = jax.random.split(jax.random.key(3), (2, 30))
+  tokens = sample(logits, keys, 1.3, 0.9)
+  assert tokens.shape == (2, 30) and tokens.dtype == jnp.int32
+  for row, place in ((0, 0), (1, 29), (1, 4)):
+    alone = sample(logits[row, place], keys[row, place], 1.3, 0.9)
+    assert tokens[row, place] == alone
+  same = sample(jnp.broadcast_to(logits[0, 0], (2, 30, 7)), keys, 1.3)
+  assert len(set(same.ravel().tolist())) > 2
+
+
+def test_keys_of_a_step():
+  keys = jax.random.split(jax.random.key(0), (2, 3))
+  folded = keys_of_step(keys, 5)
+  for place in np.ndindex(2, 3):
+    assert folded[place] == keys_of_step(keys[place], 5)
+    assert folded[place] == jax.random.fold_in(keys[place], 5)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'temperature': -0.1}, 'temperature is -0.1; it must be >= 0'),
+    ({'temperature': float('nan')}, 'temperature is nan'),
+    ({'top_p': 0.0}, 'top_p is 0.0; it must be above 0'),
+    ({'top_p': 1.1}, 'top_p is 1.1'),
+  ],
+)
+def test_bad_settings(fields, message):
+  with pytest.raises(ValueError, match=message):
+    Sampling(**fields)

@@ -15,6 +15,7 @@ import numpy as np
 from lloco_jax.data.batches import round_up
 from lloco_jax.data.contexts import Context, context_bucket
 from lloco_jax.generation.decoding import decode_in_place, prefill
+from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import embed, unstack_layers
@@ -45,8 +46,10 @@ def answer_questions(
   max_new_tokens: int = 16,
   stop_tokens: Sequence[int] | None = None,
   name: str = 'the document',
+  sampling: Sampling = GREEDY,
+  draws: Sequence[int] | None = None,
 ) -> Answers:
-  """Greedy answers to prompts behind one context.
+  """Answers to prompts behind one context.
 
   The prompts are packed behind one copy of the context, at most 64 a row:
   only a document with more questions is read more than once.
@@ -59,6 +62,9 @@ def answer_questions(
     max_new_tokens: tokens an answer.
     stop_tokens: ids that end an answer; the checkpoint's EOS by default.
     name: what the context is of, for errors.
+    sampling: how tokens are chosen, greedily by default.
+    draws: a number below 2**32 a prompt, which makes its random choices its
+      own: they are the same whatever is asked beside it. Its place by default.
 
   Raises:
     ValueError: there are no prompts, one is empty, or context, prompt and
@@ -78,12 +84,15 @@ def answer_questions(
   unstacked = adapter
   if adapter is not None:
     unstacked = adapter.replace(weights=unstack_layers(adapter.weights))
+  draws = np.asarray(range(len(prompts)) if draws is None else draws, np.uint32)
+  key = jax.random.key(sampling.seed)
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
   tokens, first_seconds, seconds = [], [], []
   for start in range(0, len(prompts), QUESTION_BUCKETS[-1]):
     chunk = prompts[start : start + QUESTION_BUCKETS[-1]]
     rows, to_first, total = _answer_row(
       model, embedded, len(context), chunk, adapter, unstacked, max_new_tokens,
-      stop,
+      stop, sampling, keys[start : start + len(chunk)],
     )  # fmt: skip
     tokens += [_until(row, stop) for row in rows]
     first_seconds.append(to_first)
@@ -125,12 +134,14 @@ def _embed(model, context):
 
 
 def _answer_row(
-  model, context, context_length, prompts, adapter, unstacked, steps, stop
-):
+  model, context, context_length, prompts, adapter, unstacked, steps, stop,
+  sampling, keys,
+):  # fmt: skip
   """New tokens [Q, steps] of a row's prompts; seconds to first and in all."""
   count = next(size for size in QUESTION_BUCKETS if size >= len(prompts))
   # A copy of the first question ends when that does; an empty one might not.
-  filled = [*prompts, *[prompts[0]] * (count - len(prompts))]
+  places = [*range(len(prompts)), *[0] * (count - len(prompts))]
+  filled = [prompts[place] for place in places]
   width = round_up(max(len(prompt) for prompt in prompts), WIDTH_MULTIPLE)
   ids = np.zeros((1, count, width), np.int32)
   for index, prompt in enumerate(filled):
@@ -145,8 +156,9 @@ def _answer_row(
   (first, cache), to_first = _timed(prefill, *reading)
   writing = (
     model.unstacked_params, model.config, first, cache,
-    context_lengths[:, None] + lengths, unstacked, None, jax.random.key(0),
-    steps, 0.0, 1.0, stop,
+    context_lengths[:, None] + lengths, unstacked, None,
+    keys[np.array(places)][None], steps, sampling.temperature, sampling.top_p,
+    stop,
   )  # fmt: skip
   (tokens, _), decoding = _timed(decode_in_place, *writing)
   return np.asarray(tokens[0, : len(prompts)]), to_first, to_first + decoding

@@ -11,7 +11,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from lloco_jax.generation.sampling import sample
+from lloco_jax.generation.sampling import keys_of_step, sample
 from lloco_jax.nn.attention import SHARED, UNSEEN
 from lloco_jax.nn.autocompressor import read
 from lloco_jax.nn.config import LlamaConfig
@@ -121,7 +121,7 @@ def decode(
       written in place and lost.
     lengths: [B, Q] positions before the first new token.
     adapter, adapter_ids: see nn/llama.py.
-    key: of the random choices.
+    key: of the random choices, or keys [B, Q], one a question.
     steps: tokens to generate.
     temperature, top_p: see sampling.py.
     stop_tokens: a question that produced one is done.
@@ -160,7 +160,7 @@ def decode_in_place(
     return done
 
   def choose(step, scores):
-    return sample(scores, jax.random.fold_in(key, step), temperature, top_p)
+    return sample(scores, keys_of_step(key, step), temperature, top_p)
 
   def unfinished(carry):
     step, _, _, done, _ = carry

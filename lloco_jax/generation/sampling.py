@@ -1,14 +1,42 @@
 """Choice of the next token from logits."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How tokens are chosen: `sample`'s settings, and the seed of its choices.
+
+  Raises:
+    ValueError: a value is out of its range.
+  """
+
+  temperature: float = 0.0
+  top_p: float = 1.0
+  seed: int = 0
+
+  def __post_init__(self):
+    if not self.temperature >= 0:
+      raise ValueError(f'temperature is {self.temperature}; it must be >= 0.')
+    if not 0 < self.top_p <= 1:
+      raise ValueError(
+        f'top_p is {self.top_p}; it must be above 0 and at most 1.'
+      )
+
+
+GREEDY = Sampling()
 
 
 def sample(logits, key, temperature: float = 0.0, top_p: float = 1.0):
   """Token ids [...] from logits [..., V].
 
   Temperature 0 is greedy. `top_p` keeps the smallest set of tokens whose
-  probability reaches it, the likeliest one always.
+  probability reaches it, the likeliest one always. `key` is one for all
+  tokens, or one [...] for each: then what is chosen for one does not depend
+  on how many there are.
   """
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   if temperature == 0:
@@ -21,4 +49,18 @@ def sample(logits, key, temperature: float = 0.0, top_p: float = 1.0):
     kept = jnp.sum(before < top_p, axis=-1, keepdims=True)
     least = jnp.take_along_axis(ordered, jnp.maximum(kept, 1) - 1, axis=-1)
     logits = jnp.where(logits < least, -jnp.inf, logits)
-  return jax.random.categorical(key, logits, axis=-1).astype(jnp.int32)
+  choose = jax.random.categorical
+  for _ in range(key.ndim):
+    choose = jax.vmap(choose)
+  return choose(key, logits).astype(jnp.int32)
+
+
+def keys_of_step(key, step):
+  """The key, or each key of an array, for a step of decoding."""
+
+  def fold(key):
+    return jax.random.fold_in(key, step)
+
+  for _ in range(key.ndim):
+    fold = jax.vmap(fold)
+  return fold(key)
