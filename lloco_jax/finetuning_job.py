@@ -95,8 +95,8 @@ def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
       continue
     kind = systems.FINETUNED_ON[name]
 
-    def context_of(document_ids, kind=kind):
-      return contexts.of(kind, document_ids, 0)
+    def context_of(document_ids, reserve, kind=kind):
+      return contexts.of(kind, document_ids, reserve)
 
     print(f"Finetuning the adapter '{name}' on {kind.value}: {steps} steps.")
     task = question_task(

@@ -14,7 +14,13 @@ from tiny_model import WIDTH, Characters, tiny_adapter, tiny_model
 
 import lloco_jax as lloco
 from lloco_jax.data.batches import IGNORED
-from lloco_jax.data.contexts import Context, context_bucket
+from lloco_jax.data.contexts import (
+  Context,
+  ContextKind,
+  Contexts,
+  context_bucket,
+)
+from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import Prompt, encode_example
 from lloco_jax.finetuning.loop import TrainingConfig, train
@@ -53,7 +59,7 @@ def vectors(*lengths):
     Context(np.asarray(2 * tiny.normal(20 + index, length, WIDTH)))
     for index, length in enumerate(lengths)
   ]
-  return lambda document_ids: made[int(document_ids[0])]
+  return lambda document_ids, reserve=0: made[int(document_ids[0])]
 
 
 def rows_of(*counts):
@@ -154,6 +160,33 @@ def test_a_batch_pads_to_its_longest_context():
   assert positions(batch) == 2 * (18 + 96)
 
 
+def test_a_text_leaves_room_for_the_longest_question_of_its_row():
+  long = ([7] * 30, [8, 9])
+  rows = [
+    Row(('a',), [([1], [2, 3]), long]),
+    Row(('b',), [([1], [2, 3])]),
+    Row(('c',), [long]),
+  ]
+  texts = {'a': 'x' * 90, 'b': 'y' * 90, 'c': 'z' * 10}
+  contexts = Contexts(
+    [Document(key, text) for key, text in texts.items()], Characters(), {}, 80
+  )
+
+  def context_of(document_ids, reserve):
+    return contexts.of(ContextKind.WINDOW, document_ids, reserve)
+
+  lengths = {}
+  for batch in itertools.islice(
+    iter(row_batches(rows, context_of, 1, 0, 80)), 3
+  ):
+    (length,) = batch['context_lengths']
+    lengths[chr(batch['context_ids'][0, 0])] = length
+    # The last position that is read is the window's last or before.
+    offsets = batch['offsets'][batch['offsets'] != UNSEEN]
+    assert length + offsets.max() < 80
+  assert lengths == {'x': 80 - 32, 'y': 80 - 3, 'z': 10}
+
+
 def losses(rows, context_of, batch_rows=1, count=None, **changes):
   """Sums and token counts of the batches of one epoch."""
   adapter = dataclasses.replace(tiny_adapter(1), **changes)
@@ -200,9 +233,9 @@ def test_a_text_is_read_as_its_embeddings():
   table = np.asarray(tiny_model().params['embed_tokens']['embedding'])
   texts = {'0': tiny.ids(1, 7), '1': tiny.ids(2, 3)}
   rows = rows_of(2, 1)
-  as_text = losses(rows, lambda name: Context(texts[name[0]]))
-  as_vectors = losses(rows, lambda name: Context(table[texts[name[0]]]))
-  nothing = losses(rows, lambda name: Context(np.zeros(0, np.int32)))
+  as_text = losses(rows, lambda name, _: Context(texts[name[0]]))
+  as_vectors = losses(rows, lambda name, _: Context(table[texts[name[0]]]))
+  nothing = losses(rows, lambda name, _: Context(np.zeros(0, np.int32)))
   assert as_text == as_vectors
   assert as_text != nothing
 

@@ -71,8 +71,8 @@ def check_rows(
 ) -> None:
   """Raises ValueError where summaries and a question exceed the window.
 
-  `vectors` counts the summary vectors of each document, which no context of
-  finetuning is longer than.
+  `vectors` counts the summary vectors of each document. No context of
+  finetuning is longer but the text itself, which is cut to the window.
   """
   for row in rows:
     longest = _longest_question(row)
@@ -91,7 +91,7 @@ def _longest_question(row: Row) -> int:
 
 def row_batches(
   rows: Sequence[Row],
-  context_of: Callable[[tuple[str, ...]], Context],
+  context_of: Callable[[tuple[str, ...], int], Context],
   batch_rows: int,
   seed: int,
   window: int,
@@ -103,7 +103,8 @@ def row_batches(
 
   Args:
     rows: of the training split.
-    context_of: makes or loads the context of documents.
+    context_of: makes or loads the context of documents, and leaves so many
+      positions free for the questions.
     batch_rows: rows a microbatch.
     seed: of the order.
     window: positions of the base.
@@ -117,7 +118,9 @@ def row_batches(
   targets = max(size[1] for size in sizes)
 
   def collate(chosen):
-    contexts = [context_of(row.document_ids) for row in chosen]
+    contexts = [
+      context_of(row.document_ids, _longest_question(row)) for row in chosen
+    ]
     lengths = np.array([len(context) for context in contexts], np.int32)
     slots = context_bucket(int(lengths.max()), window)
     is_text = contexts[0].is_text
