@@ -1,5 +1,8 @@
+import json
+
 import pytest
 
+from lloco_jax.data.squad import read_squad
 from lloco_jax.evaluation.comparison import (
   Answer,
   SystemResult,
@@ -74,6 +77,55 @@ def test_metrics_are_made_of_known_scores(metric):
       for prediction in ('', 'B', 'B. Żółw', 'the'):
         score = SCORES[name](prediction, reference)
         assert isinstance(score, float) and 0 <= score <= 1
+
+
+@pytest.mark.parametrize('name', ['squad_exact_match', 'squad_f1'])
+@pytest.mark.parametrize(
+  ('prediction', 'references', 'expected'),
+  [
+    ('unanswerable', ('unanswerable',), 1),
+    (' Unanswerable.', ('unanswerable',), 1),
+    ('The unanswerable', 'unanswerable', 1),
+    ('', ('unanswerable',), 1),
+    ('the', ('unanswerable',), 1),
+    ('unanswerable question', ('unanswerable',), 0),
+    ('Paris', ('unanswerable',), 0),
+    # Of a question that has an answer both are wrong.
+    ('unanswerable', ('Paris', 'the Seine'), 0),
+    ('', ('Paris',), 0),
+    ('Paris', ('Paris', 'unanswerable'), 1),
+    ('Paris', 'Paris', 1),
+  ],
+)
+def test_squads_unanswerable_questions(name, prediction, references, expected):
+  assert SCORES[name](prediction, references) == expected
+
+
+def test_the_word_is_the_one_that_squads_questions_are_given(tmp_path):
+  """As the loader tells it, and the official metric its empty answer."""
+  asked = {'qas': [], 'context': 'The mill is red.'}
+  for id, impossible in (('a', True), ('b', False)):
+    answers = [] if impossible else [{'text': 'red', 'answer_start': 12}]
+    asked['qas'].append(
+      {
+        'id': id,
+        'question': 'Colour?',
+        'answers': answers,
+        'is_impossible': impossible,
+      }
+    )
+  data = {'data': [{'title': 'Mill', 'paragraphs': [asked]}]}
+  (tmp_path / 'dev-v2.0.json').write_text(json.dumps(data))
+  examples = read_squad(tmp_path, 'v2.0', ('validation',)).splits['validation']
+  assert [example.tags for example in examples] == [('unanswerable',), ()]
+  predictions = ['unanswerable', 'red', '']
+  scores = [
+    [SCORES['squad_f1'](text, example.answers) for text in predictions]
+    for example in examples
+  ]
+  assert scores == [[1, 0, 1], [0, 1, 0]]
+  # Other scores read the word as any other.
+  assert SCORES['f1']('', examples[0].answers) == 0
 
 
 def test_any_other_name_is_that_of_a_score():
