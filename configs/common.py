@@ -136,7 +136,8 @@ def finetuning(name):
 
   config.prompt = prompt()
   config.lora = lora()
-  # What is finetuned: 'lloco', and the controls 'no_context', 'truncated'.
+  # What is finetuned: 'lloco', the controls 'no_context' and 'truncated', and
+  # 'full', on as much of the text as fits the window (needs far more memory).
   config.adapters = ('lloco', 'no_context', 'truncated')
   config.batch = ml_collections.ConfigDict()
   config.batch.rows = 1
@@ -151,6 +152,21 @@ def finetuning(name):
   config.evaluation.metric = 'exact_match'
   config.evaluation.max_new_tokens = 16
   config.evaluation.bootstrap_samples = 10_000
+  # 0 decodes greedily; above, tokens are drawn from the likeliest that make
+  # up `top_p`, by the seed.
+  config.evaluation.temperature = 0.0
+  config.evaluation.top_p = 1.0
+  config.evaluation.seed = 0
+  # Passages found for a question in its documents and read by the untouched
+  # base: any of 'bm25', 'embedding' and 'hybrid' (the extra 'retrieval').
+  config.evaluation.retrieval = ()
+  config.evaluation.passage_tokens = 512
+  config.evaluation.passages = 5
+  # Folders or hub names of adapters that were trained elsewhere, in the place
+  # of the workdir's; '' takes those of the workdir.
+  config.evaluation.adapters = ml_collections.ConfigDict(
+    {'lloco': '', 'no_context': '', 'truncated': '', 'full': ''}
+  )
   return config
 
 
@@ -162,7 +178,8 @@ def paper(name, model, source, prompt_name):
   epochs, 8 questions a step, AdamW at 2e-5 with a warm-up of 4% and a cosine,
   LoRA of rank 8. The reference adds up 8 rows over 4 devices; here they are
   accumulated. It also tokenises in blocks of 10,000 characters. Answers are
-  decoded greedily, where the reference most likely samples.
+  decoded greedily, where the reference most likely samples: it passes no
+  setting, and Llama 2's own are evaluation.temperature=0.6, top_p=0.9.
   """
   if model not in MODELS:
     raise ValueError(

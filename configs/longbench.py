@@ -1,10 +1,13 @@
 r"""LongBench: one of its tasks, with its own metric and length of answers.
 
     python eval.py --config=configs/longbench.py:smollm2,qasper \
-      --config.data.path=FOLDER
+      --config.data.path=FOLDER \
+      --config.evaluation.adapters.lloco=runs/qasper_smollm2/adapters/lloco
 
 The argument is a model and a task; the task alone may be left out. LongBench
-has no training split: the paper evaluates adapters of its other data sets.
+has no training split: the paper evaluates adapters of its other data sets, and
+here any are named in config.evaluation.adapters (a released one by its hub
+name, 'xiuyul/Lloco-7b-qasper'). Systems without an adapter are left out.
 Published for LLoCO (Tan et al. 2024, arXiv 2404.07979, Table 4, by a
 second-hand copy): narrativeqa 23.1, qasper 26.1, multifieldqa_en 26.3,
 hotpotqa 46.2, 2wikimqa 35.6, musique 27.3, gov_report 17.6, qmsum 23.4,

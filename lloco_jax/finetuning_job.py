@@ -1,5 +1,6 @@
 """The job that compresses documents and finetunes on them; its evaluation."""
 
+from collections.abc import Mapping
 import pathlib
 import sys
 
@@ -17,6 +18,7 @@ from lloco_jax.data.examples import Dataset, Example
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.evaluation import report, results, runner, scoring, systems
 from lloco_jax.evaluation.answer_cache import AnswerCache
+from lloco_jax.evaluation_settings import evaluation_settings
 from lloco_jax.finetuning.loop import TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
 from lloco_jax.finetuning.questions import (
@@ -27,7 +29,7 @@ from lloco_jax.finetuning.questions import (
   row_batches,
 )
 from lloco_jax.inputs import load_dataset, load_models
-from lloco_jax.nn.lora import LoraConfig, init_adapter
+from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
 from lloco_jax.runs import announce, claim, versions
 from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load_tokenizer
@@ -45,7 +47,8 @@ def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
       f'config.adapters is {tuple(config.adapters)}; choose from '
       f'{", ".join(systems.FINETUNED_ON)}.'
     )
-  _check_evaluation(config)
+  # What it finds would come late after training.
+  evaluation_settings(config.evaluation)
   lora = LoraConfig(**config.lora.to_dict())
   prompt = Prompt(**config.prompt)
   dataset = _dataset(config)
@@ -123,8 +126,9 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
   Raises:
     ValueError: the config or the data is unusable, or the workdir of another.
     FileNotFoundError: an adapter has not been trained.
+    ImportError: a package that config.evaluation.retrieval needs is missing.
   """
-  _check_evaluation(config)
+  settings = evaluation_settings(config.evaluation)
   if 'lloco' not in config.adapters:
     raise ValueError(
       f"config.adapters is {tuple(config.adapters)}; 'lloco' must be among "
@@ -133,22 +137,15 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
   workdir = announce(config, workdir)
   dataset = _dataset(config)
   examples = _examples(dataset, config.evaluation.split)
-  for name in config.adapters:
-    if not (_adapter_folder(workdir, name) / peft.CONFIG).is_file():
-      raise FileNotFoundError(
-        f"The adapter '{name}' is missing in {workdir}; run train.py with the "
-        'same config first.'
-      )
+  folders = _adapter_folders(config, workdir, dataset)
   base, model = load_models(config.model)
   claim(workdir, config, model, dataset)
   adapters = {
-    name: peft.load_adapter(
-      _adapter_folder(workdir, name), model.config, model.fingerprint
-    )
-    for name in config.adapters
+    name: peft.load_adapter(place, model.config, model.fingerprint)
+    for name, place in folders.items()
   }
   summaries = _summaries(config, workdir, model, dataset)
-  found = systems.standard_systems(adapters)
+  found = systems.standard_systems(adapters, settings.retrievals)
   folder = workdir / 'evaluation'
   metric = config.evaluation.metric
   scores = {*runner.COMMON_METRICS, *scoring.score_names(metric)}
@@ -163,6 +160,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     config.evaluation.max_new_tokens,
     base=base,
     cache=AnswerCache(folder / 'answers'),
+    sampling=settings.sampling,
   )
   outcome = results.write_results(
     folder,
@@ -176,6 +174,8 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     folder,
     outcome,
     {
+      'Adapters': {name: str(place) for name, place in folders.items()},
+      **_left_out(config, adapters),
       'Config': config.to_dict(),
       'Versions': versions(),
       'Device': str(jax.devices()[0].device_kind),
@@ -183,24 +183,59 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     title=f'Evaluation of {config.name}',
   )
   print(report.terminal_table(outcome, color=sys.stdout.isatty()))
+  for sentence in _left_out(config, adapters).values():
+    print(sentence)
   print(report.one_question(outcome))
   print(f'Report: {path}')
   return outcome
 
 
-def _check_evaluation(config: ConfigDict) -> None:
-  """Before training too: what it finds would come late after it."""
-  chosen = config.evaluation
-  if chosen.metric not in scoring.METRICS:
-    raise ValueError(
-      f"config.evaluation.metric is '{chosen.metric}'; it must be one of "
-      f'{", ".join(scoring.METRICS)}.'
+def _adapter_folders(
+  config: ConfigDict, workdir: pathlib.Path, dataset: Dataset
+) -> dict[str, str | pathlib.Path]:
+  """Where each adapter of the evaluation is.
+
+  One that was trained elsewhere takes the place of the workdir's. Where any
+  is, or the data has nothing to train on, those that are nowhere are left out.
+
+  Raises:
+    FileNotFoundError: an adapter has not been trained.
+    ValueError: LLoCO has no adapter, and none can be trained.
+  """
+  named = config.evaluation.adapters.to_dict()
+  elsewhere = {name: place for name, place in named.items() if place}
+  folders = {}
+  for name in dict.fromkeys([*config.adapters, *elsewhere]):
+    own = _adapter_folder(workdir, name)
+    if name in elsewhere or (own / peft.CONFIG).is_file():
+      folders[name] = elsewhere.get(name, own)
+  missing = [name for name in config.adapters if name not in folders]
+  trained = bool(dataset.splits.get('train'))
+  if missing and trained and not elsewhere:
+    raise FileNotFoundError(
+      f"The adapter '{missing[0]}' is missing in {workdir}; run train.py with "
+      'the same config first, or name the folder of one that was trained '
+      f'elsewhere with --config.evaluation.adapters.{missing[0]}=FOLDER.'
     )
-  for name in ('max_new_tokens', 'bootstrap_samples'):
-    if chosen[name] < 1:
-      raise ValueError(
-        f'config.evaluation.{name} is {chosen[name]}; it must be >= 1.'
-      )
+  if 'lloco' in missing:
+    why = 'is missing' if trained else 'cannot be trained on data without train'
+    raise ValueError(
+      f"The adapter 'lloco' {why}; name the folder of one that was trained "
+      'elsewhere with --config.evaluation.adapters.lloco=FOLDER.'
+    )
+  return folders
+
+
+def _left_out(
+  config: ConfigDict, adapters: Mapping[str, Adapter]
+) -> dict[str, str]:
+  """A sentence about the systems without an adapter, under its heading."""
+  missing = [name for name in config.adapters if name not in adapters]
+  names = systems.systems_of(missing)
+  if not names:
+    return {}
+  said = ', '.join(f'"{name}"' for name in names)
+  return {'Left out': f'For want of an adapter left out: {said}.'}
 
 
 def _dataset(config: ConfigDict) -> Dataset:

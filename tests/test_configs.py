@@ -9,6 +9,7 @@ from configs import common
 from lloco_jax.data.longbench import TASKS
 from lloco_jax.data.prompts import PROMPTS, Prompt
 from lloco_jax.evaluation.scoring import METRICS
+from lloco_jax.evaluation.systems import FINETUNED_ON
 from lloco_jax.finetuning.checkpoints import flat_config
 from lloco_jax.inputs import load_dataset
 from lloco_jax.nn.lora import LoraConfig
@@ -108,6 +109,12 @@ def test_a_longbench_task_that_cannot_be_scored_is_refused():
     ValueError, match="no task 'trec'; use one of narrativeqa"
   ):
     load('longbench', 'smollm2,trec')
+
+
+def test_adapters_of_elsewhere_are_those_that_can_be_finetuned():
+  chosen = common.finetuning('any').evaluation
+  assert set(chosen.adapters) == set(FINETUNED_ON)
+  assert not any(chosen.adapters.values()) and not chosen.retrieval
 
 
 @pytest.mark.parametrize('name', CONFIGS)

@@ -6,6 +6,7 @@ import shutil
 
 import jax
 import numpy as np
+from official_files import longbench_row, write_lines
 import pytest
 import tokenizers
 
@@ -181,6 +182,16 @@ def test_workdir_of_another_config_is_refused(run):
     ({'evaluation__metric': 'bleu'}, "metric is 'bleu'"),
     ({'evaluation__bootstrap_samples': 0}, 'bootstrap_samples is 0'),
     ({'model__compressor': 'no/such/folder'}, 'no/such/folder'),
+    ({'evaluation__temperature': -1.0}, 'config.evaluation: temperature is -1'),
+    ({'evaluation__retrieval': ('web',)}, "names 'web'; choose from bm25"),
+    (
+      {'evaluation__retrieval': ('bm25',), 'evaluation__passages': 0},
+      'config.evaluation: passages is 0',
+    ),
+    (
+      {'evaluation__adapters': {'loco': 'x'}},
+      "names 'loco'; choose from lloco",
+    ),
   ],
 )
 def test_bad_config_is_refused_in_a_sentence(
@@ -221,6 +232,122 @@ def test_evaluation_settings_may_change_after_training(run, tmp_path):
   }
   with pytest.raises(ValueError, match="'lloco' must be among"):
     experiment.evaluate(changed(config, adapters=('no_context',)), workdir)
+
+
+def systems_of(outcome):
+  return {system.name: system for system in outcome.systems}
+
+
+def test_retrieval_and_finetuning_on_the_text(folder, tmp_path):
+  pytest.importorskip('bm25s')
+  pytest.importorskip('wordllama')
+  config = changed(
+    small_config(folder),
+    adapters=('lloco', 'full'),
+    evaluation__retrieval=('bm25', 'embedding'),
+    evaluation__passage_tokens=32,
+    evaluation__passages=2,
+  )
+  config.data.words = (1500, 1600)  # Longer than the window.
+  config.data.validation_documents = 2
+  experiment.train(config, tmp_path / 'w')
+  outcome = experiment.evaluate(config, tmp_path / 'w')
+  found = systems_of(outcome)
+  gap = 2  # An empty line is two tokens here.
+  for name in ('retrieval (BM25)', 'retrieval (embedding)'):
+    assert len(found[name].answers) == 6
+    assert found[name].tokens_read == 2 * 32 + gap
+  whole = found['finetuned on uncompressed context']
+  window = found['context truncated to the window']
+  assert len(whole.answers) == 6 and not found['full context'].answers
+  assert whole.tokens_read == window.tokens_read > 1900
+  predictions = [
+    [answer.prediction for answer in system.answers]
+    for system in (whole, window)
+  ]
+  assert predictions[0] != predictions[1]
+
+
+def longbench_config(folder, data):
+  """Of data that has nothing to train on."""
+  rows = [
+    longbench_row(f'm{n}', 'Colour?', f'The mill {n} is red.', 'red')
+    for n in range(2)
+  ]
+  write_lines(data / 'data/qasper.jsonl', rows)
+  return changed(
+    small_config(folder),
+    data__source='longbench',
+    data__path=str(data),
+    data__part='qasper',
+  )
+
+
+def test_adapter_of_another_run_answers(run, folder, tmp_path, capsys):
+  _, workdir, _ = run
+  config = longbench_config(folder, tmp_path / 'data')
+  with pytest.raises(ValueError, match='evaluation.adapters.lloco=FOLDER'):
+    experiment.evaluate(config, tmp_path / 'w')
+  place = str(workdir / 'adapters/lloco')
+  config = changed(config, evaluation__adapters__lloco=place)
+  outcome = experiment.evaluate(config, tmp_path / 'w')
+  assert 'LLoCO' in systems_of(outcome)
+  assert "LLoCO with another document's summaries" in outcome.controls
+  sentence = (
+    'For want of an adapter left out: "finetuned without context", "finetuned '
+    'on equal-budget truncation".'
+  )
+  assert sentence in capsys.readouterr().out
+  report = (tmp_path / 'w/evaluation/report.md').read_text()
+  assert sentence in report and place in report
+  # It is the other run's: with one more the control is there.
+  other = str(workdir / 'adapters/no_context')
+  config = changed(config, evaluation__adapters__no_context=other)
+  outcome = experiment.evaluate(config, tmp_path / 'w')
+  assert 'finetuned without context' in outcome.controls
+  assert 'left out: "finetuned on equal' in capsys.readouterr().out
+
+
+def test_named_adapter_takes_the_place_of_the_workdirs(run, tmp_path):
+  config, workdir, before = run
+  shutil.copytree(workdir, tmp_path / 'w')
+  place = str(workdir / 'adapters/truncated')
+  outcome = experiment.evaluate(
+    changed(config, evaluation__adapters__lloco=place), tmp_path / 'w'
+  )
+  answers = [
+    [answer.prediction for answer in systems_of(each)['LLoCO'].answers]
+    for each in (before, outcome)
+  ]
+  assert answers[0] != answers[1]
+  assert len(outcome.systems) == len(before.systems)
+
+
+def test_adapter_of_other_weights_is_refused(run, tmp_path):
+  _, workdir, _ = run
+  other = write_model(tmp_path / 'other', seed=1)
+  config = changed(
+    longbench_config(other, tmp_path / 'data'),
+    evaluation__adapters__lloco=str(workdir / 'adapters/lloco'),
+  )
+  with pytest.raises(ValueError, match='other weights than those of this base'):
+    experiment.evaluate(config, tmp_path / 'w')
+
+
+def test_sampled_answers(run, tmp_path):
+  config, workdir, before = run
+  shutil.copytree(workdir, tmp_path / 'w')
+  sampled = changed(config, evaluation__temperature=1.0, evaluation__seed=1)
+  first, second = (
+    experiment.evaluate(sampled, tmp_path / 'w') for _ in range(2)
+  )
+  assert first.systems == second.systems
+  assert first.scores.keys() == before.scores.keys()
+  predictions = [
+    [answer.prediction for answer in systems_of(each)['no context'].answers]
+    for each in (before, first)
+  ]
+  assert predictions[0] != predictions[1]
 
 
 def test_documents_of_several_groups_are_refused(folder, tmp_path):

@@ -24,7 +24,9 @@ from lloco_jax.evaluation.systems import (
 )
 from lloco_jax.generation.answering import answer_text
 from lloco_jax.generation.decoding import decode_in_place, prefill
+from lloco_jax.generation.sampling import Sampling
 from lloco_jax.nn.lora import merge_adapter
+from lloco_jax.retrieval.passages import Retrieval
 
 NEW = 4
 PROMPT = Prompt('', 'Q:{question}A:')
@@ -152,6 +154,7 @@ def test_tokens_read(results):
     'full context': (40 + 89) / 2,
     'compressed without finetuning': summaries,
     'LLoCO': summaries,
+    'finetuned on uncompressed context': (40 + 89 + 89) / 3,
     'finetuned without context': 0,
     'finetuned on equal-budget truncation': summaries,
     "LLoCO with another document's summaries": summaries,
@@ -231,6 +234,128 @@ def test_scores_are_of_the_given_metrics(model, summaries):
       'length': len(answer.prediction),
       'question': index,
     }
+
+
+# What is searched for by the digit of a question.
+LETTERS = 'eol'
+
+
+def passage_systems(passages=2, search=None):
+  def letters(texts):
+    return lambda question: np.array(
+      [text.count(LETTERS[int(question[0])]) for text in texts]
+    )
+
+  retrieval = Retrieval(search or letters, 16, passages)
+  return [System('found', '', ContextKind.PASSAGES, retrieval=retrieval)]
+
+
+def test_passages_are_those_of_each_question(model, summaries, monkeypatch):
+  """Asked together where they are the same, with the answers of one by one.
+
+  Four questions a document: the first and the last are alike.
+  """
+  examples = [
+    Example(f'{key}/{index}', f'{letter}{key}?', ('x',), (key,))
+    for index, letter in enumerate('0120')
+    for key in ('c', 'a')
+  ]
+  asked = []
+  answer = runner.answer_questions
+
+  def counted(model, context, prompts, *rest):
+    asked.append(len(prompts))
+    return answer(model, context, prompts, *rest)
+
+  monkeypatch.setattr(runner, 'answer_questions', counted)
+  (result,) = evaluate(
+    model, examples, DOCUMENTS, summaries, passage_systems(), PROMPT,
+    max_new_tokens=NEW, progress=False,
+  )  # fmt: skip
+  assert sum(asked) == 8 and len(asked) < 8
+  ids = [answer.example_id for answer in result.answers]
+  assert ids == [f'{key}/{index}' for key in 'ac' for index in range(4)]
+  contexts, lengths = [], []
+  for answered in result.answers:
+    text = DOCUMENTS[answered.document_id].text
+    pieces = [text[start : start + 16] for start in range(0, len(text), 16)]
+    letter = LETTERS[int(answered.question[0])]
+    order = sorted(pieces, key=lambda piece: -piece.count(letter))
+    found = '\n\n'.join(order[:2])
+    lengths.append(len(found))
+    tokens = model.tokenizer.encode(found)
+    contexts.append(
+      model.params['embed_tokens']['embedding'][np.asarray(tokens)]
+    )
+  assert result.tokens_read == sum(lengths) / 8
+  questions = [answered.question for answered in result.answers]
+  predictions = ask(model, contexts[:4], questions[:4])
+  predictions += ask(model, contexts[4:], questions[4:])
+  assert [answered.prediction for answered in result.answers] == predictions
+  assert predictions[0] == predictions[3]
+  # Not inert: other passages give other answers.
+  (other,) = evaluate(
+    model, examples, DOCUMENTS, summaries, passage_systems(passages=1), PROMPT,
+    max_new_tokens=NEW, progress=False,
+  )  # fmt: skip
+  assert [a.prediction for a in other.answers] != predictions
+
+
+def test_one_copy_of_passages_that_all_questions_find(
+  model, summaries, monkeypatch
+):
+  asked = []
+  answer = runner.answer_questions
+
+  def counted(model, context, prompts, *rest):
+    asked.append((len(context), len(prompts)))
+    return answer(model, context, prompts, *rest)
+
+  monkeypatch.setattr(runner, 'answer_questions', counted)
+
+  def first(texts):
+    return lambda question: np.zeros(len(texts))
+
+  evaluate(
+    model, EXAMPLES, DOCUMENTS, summaries, passage_systems(9, first), PROMPT,
+    max_new_tokens=NEW, progress=False,
+  )  # fmt: skip
+  # 40, 89 and 120 characters with the empty lines between their passages, in
+  # the 89 that the questions leave.
+  assert asked == [(44, 2), (89, 2), (89, 2)]
+
+
+def test_sampled_answers_are_an_examples_own(model, summaries, tmp_path):
+  systems = [System('LLoCO', '', ContextKind.SUMMARIES, tiny_adapter(1))]
+
+  def answers(examples=EXAMPLES, **settings):
+    (result,) = evaluate(
+      model, examples, DOCUMENTS, summaries, systems, PROMPT,
+      max_new_tokens=NEW, progress=False, cache=AnswerCache(tmp_path),
+      sampling=Sampling(**settings),
+    )  # fmt: skip
+    return {answer.example_id: answer.prediction for answer in result.answers}
+
+  drawn = answers(temperature=1.5)
+  assert drawn == answers(temperature=1.5)
+  greedy = answers()
+  assert drawn != greedy == answers(seed=1) == answers(top_p=0.5)
+  different = [
+    answers(temperature=1.5, seed=1),
+    answers(temperature=1.5, top_p=0.3),
+    answers(temperature=0.7),
+  ]
+  assert all(found != drawn for found in different)
+  for example in EXAMPLES:
+    alone = answers([example], temperature=1.5)
+    assert alone == {example.id: drawn[example.id]}
+  # The same question under other ids has the same best answer, not the same
+  # sampled ones.
+  alike = [
+    dataclasses.replace(EXAMPLES[0], id=f'alike {index}') for index in range(4)
+  ]
+  assert len(set(answers(alike).values())) == 1
+  assert len(set(answers(alike, temperature=1.5).values())) > 1
 
 
 def test_systems_on_the_base_are_answered_by_it(model, summaries):

@@ -1,54 +1,27 @@
 """The evaluation: every system answers the questions of a split."""
 
-import collections
 from collections.abc import Callable, Mapping, Sequence
-import dataclasses
 import datetime
 import time
+import zlib
 
 import numpy as np
 
-from lloco_jax.data.contexts import Context, Contexts
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example, check_examples
-from lloco_jax.data.prompts import PLAIN, Prompt, encode_question
+from lloco_jax.data.prompts import PLAIN, Prompt
 from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.evaluation.comparison import Answer, SystemResult
+from lloco_jax.evaluation.plans import group_examples, make_plans
 from lloco_jax.evaluation.scoring import SCORES
 from lloco_jax.evaluation.systems import System
-from lloco_jax.generation.answering import (
-  answer_questions,
-  answer_text,
-  check_room,
-)
+from lloco_jax.generation.answering import answer_questions, answer_text
+from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.model import Model
 
 # What fits every answer; an accuracy is of letters alone.
 COMMON_METRICS = ('exact_match', 'f1')
 _SECONDS_BETWEEN_LINES = 20
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Group:
-  """The examples about the same documents, and their prompts."""
-
-  document_ids: tuple[str, ...]
-  examples: list[Example]
-  prompts: list[list[int]]
-
-  @property
-  def name(self) -> str:
-    """How answers and errors call its documents."""
-    return ' + '.join(self.document_ids)
-
-  @property
-  def longest(self) -> int:
-    """Tokens of its longest prompt."""
-    return max(len(prompt) for prompt in self.prompts)
-
-  def positions(self, context: Context) -> int:
-    """What a system runs for it, to tell the time left by."""
-    return len(context) + sum(len(prompt) for prompt in self.prompts)
 
 
 def evaluate(
@@ -63,6 +36,7 @@ def evaluate(
   progress: bool = True,
   base: Model | None = None,
   cache: AnswerCache | None = None,
+  sampling: Sampling = GREEDY,
 ) -> list[SystemResult]:
   """Answers of every system to the examples of a split, scored.
 
@@ -82,11 +56,14 @@ def evaluate(
     progress: print a line a system, and the time left.
     base: of the systems on it, where the model is not the base itself.
     cache: where answers are kept as they come, and found again.
+    sampling: how tokens are chosen; the random choices of an example are its
+      own, whatever is asked beside it.
 
   Raises:
     ValueError: before any system runs, where a document is unknown, lacks
       summaries or, with its longest question, exceeds the window; or where
       a metric does not fit the references.
+    ImportError: a package that a search needs is not installed.
   """
   metrics = metrics or {name: SCORES[name] for name in COMMON_METRICS}
   if not examples:
@@ -96,8 +73,12 @@ def evaluate(
   for metric in metrics.values():
     for example in examples:
       metric('', example.answers)
-  groups = _group(model, examples, prompt, max_new_tokens)
-  plans = _plan(model, groups, documents, summaries, systems, max_new_tokens)
+  groups = group_examples(model, examples, prompt, max_new_tokens)
+  plans = make_plans(
+    model, groups, documents, summaries, systems, max_new_tokens
+  )
+  ids = [example.id for group in groups for example in group.examples]
+  order = {key: place for place, key in enumerate(ids)}
   # Finetuning ends answers with the tokenizer's token.
   ends = {*model.config.eos_token_ids, model.tokenizer.eos_id} - {None}
   stop = sorted(ends)
@@ -109,8 +90,12 @@ def evaluate(
     chosen = base if system.on_base and base is not None else model
     for group, context in plan:
       if context is not None:
+        draws = [_draw(example) for example in group.examples]
+        settings = [max_new_tokens, stop]
+        if sampling.temperature:
+          settings += [sampling, draws]
         key = cache.key(
-          chosen, system.adapter, context, group.prompts, max_new_tokens, stop
+          chosen, system.adapter, context, group.prompts, *settings
         )
         found = cache.find(key)
         if found is None:
@@ -122,68 +107,24 @@ def evaluate(
             max_new_tokens,
             stop,
             f"document '{group.name}'",
+            sampling,
+            draws,
           )
           cache.save(key, found)
         answers.append((group, context, found))
         clock.ran(system.name, group.positions(context))
-    result = _score(model.tokenizer, system, answers, metrics)
+    result = _score(model.tokenizer, system, answers, metrics, order)
     clock.finished(result, len(examples))
     results.append(result)
   return results
 
 
-def _group(model, examples, prompt, max_new_tokens) -> list[_Group]:
-  found = collections.defaultdict(list)
-  for example in examples:
-    found[example.document_ids].append(example)
-  groups = []
-  for document_ids in sorted(found):
-    prompts = [
-      encode_question(model.tokenizer, prompt, example.question)
-      for example in found[document_ids]
-    ]
-    for example, ids in zip(found[document_ids], prompts):
-      window = model.config.max_position_embeddings
-      if len(ids) + max_new_tokens > window:
-        raise ValueError(
-          f"The question of example '{example.id}' takes {len(ids)} tokens; "
-          f'with {max_new_tokens} new tokens that is more than the '
-          f"model's {window} positions. Shorten it."
-        )
-    groups.append(_Group(document_ids, found[document_ids], prompts))
-  return groups
+def _draw(example: Example) -> int:
+  """What makes an example's random choices its own."""
+  return zlib.crc32(example.id.encode('utf-8', 'surrogatepass'))
 
 
-def _plan(model, groups, documents, summaries, systems, max_new_tokens):
-  """For every system, each group with its context."""
-  read = sorted({key for group in groups for key in group.document_ids})
-  window = model.config.max_position_embeddings
-  # Of a single document the others are those that no question is about.
-  among = read if len(read) > 1 else sorted(summaries)
-  contexts = Contexts(
-    [documents[key] for key in among], model.tokenizer, summaries, window
-  )
-  plans = []
-  for system in systems:
-    plan = []
-    for group in groups:
-      context = contexts.of(
-        system.kind, group.document_ids, group.longest + max_new_tokens
-      )
-      if context is not None:
-        check_room(
-          model.config,
-          len(context),
-          group.longest,
-          max_new_tokens,
-          f"document '{group.name}'",
-        )
-      plan.append((group, context))
-    plans.append(plan)
-  return plans
-
-
-def _score(tokenizer, system, answered, metrics) -> SystemResult:
+def _score(tokenizer, system, answered, metrics, order) -> SystemResult:
   """The result of a system's (group, context, answers)."""
   answers, tokens_read, to_first, seconds = [], 0, 0.0, 0.0
   for group, context, new in answered:
@@ -209,6 +150,7 @@ def _score(tokenizer, system, answered, metrics) -> SystemResult:
       )
   if not answers:
     return SystemResult(system.name, system.description, ())
+  answers.sort(key=lambda answer: order[answer.example_id])
   count = len(answers)
   return SystemResult(
     system.name,

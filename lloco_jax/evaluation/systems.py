@@ -1,10 +1,12 @@
 """The systems that an evaluation compares, and the names they go by."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 
 from lloco_jax.data.contexts import ContextKind
 from lloco_jax.nn.lora import Adapter
+from lloco_jax.retrieval.passages import Retrieval
+from lloco_jax.retrieval.search import SEARCHES
 
 MAIN_SYSTEM = 'LLoCO'
 CONTROLS = (
@@ -17,6 +19,13 @@ FINETUNED_ON = {
   'lloco': ContextKind.SUMMARIES,
   'no_context': ContextKind.NONE,
   'truncated': ContextKind.BUDGET,
+  'full': ContextKind.WINDOW,
+}
+# How a report calls the searches of retrieval/search.py.
+_SEARCH_NAMES = {
+  'bm25': 'BM25',
+  'embedding': 'embedding',
+  'hybrid': 'hybrid',
 }
 
 
@@ -25,7 +34,7 @@ class System:
   """What is read before a question, and the adapter that answers.
 
   `on_base` says that it answers with the base as it was, without what made a
-  compressor of it.
+  compressor of it. `retrieval` finds what a system that reads passages reads.
   """
 
   name: str
@@ -33,6 +42,15 @@ class System:
   kind: ContextKind
   adapter: Adapter | None = None
   on_base: bool = False
+  retrieval: Retrieval | None = None
+
+  def __post_init__(self):
+    reads_passages = self.kind == ContextKind.PASSAGES
+    if reads_passages != (self.retrieval is not None):
+      raise ValueError(
+        f"System '{self.name}' reads {self.kind.value}; a retrieval belongs to "
+        'a system that reads passages, and to no other.'
+      )
 
 
 # Name, key of the adapter, kind of context, description.
@@ -75,6 +93,13 @@ _STANDARD = (
     'The compressor, finetuned on summaries, given the summaries.',
   ),
   (
+    'finetuned on uncompressed context',
+    'full',
+    ContextKind.WINDOW,
+    'The compressor, finetuned on the text, given as much of its beginning as '
+    'fits the window.',
+  ),
+  (
     CONTROLS[0],
     'no_context',
     ContextKind.NONE,
@@ -96,23 +121,28 @@ _STANDARD = (
 )
 
 
-def standard_systems(adapters: Mapping[str, Adapter]) -> list[System]:
+def standard_systems(
+  adapters: Mapping[str, Adapter],
+  retrievals: Mapping[str, Retrieval] | None = None,
+) -> list[System]:
   """The systems of the paper and the controls, in the order of the report.
 
   Args:
     adapters: by the keys of FINETUNED_ON; a system whose adapter is not
       given is left out.
+    retrievals: by the names of SEARCHES; a system each.
 
   Raises:
-    ValueError: an adapter has another key.
+    ValueError: an adapter or a retrieval has another key.
   """
-  unknown = sorted(set(adapters) - set(FINETUNED_ON))
-  if unknown:
-    raise ValueError(
-      f'There is no standard system for adapter {unknown[0]!r}; the keys are '
-      f'{", ".join(FINETUNED_ON)}.'
-    )
-  return [
+  for given, known in ((adapters, FINETUNED_ON), (retrievals, SEARCHES)):
+    unknown = sorted(set(given or ()) - set(known))
+    if unknown:
+      raise ValueError(
+        f'There is no standard system for {unknown[0]!r}; the keys are '
+        f'{", ".join(known)}.'
+      )
+  systems = [
     System(
       name,
       description,
@@ -123,3 +153,28 @@ def standard_systems(adapters: Mapping[str, Adapter]) -> list[System]:
     for name, key, kind, description in _STANDARD
     if key is None or key in adapters
   ]
+  # After the other systems on the untouched base.
+  place = sum(system.on_base for system in systems)
+  systems[place:place] = [
+    _retrieval_system(name, retrieval)
+    for name, retrieval in (retrievals or {}).items()
+  ]
+  return systems
+
+
+def systems_of(adapters: Sequence[str]) -> list[str]:
+  """Names of the standard systems that answer with these adapters."""
+  return [name for name, key, _, _ in _STANDARD if key in adapters]
+
+
+def _retrieval_system(name: str, retrieval: Retrieval) -> System:
+  count, size = retrieval.passages, retrieval.passage_tokens
+  return System(
+    f'retrieval ({_SEARCH_NAMES[name]})',
+    f'The base, given the {count} passages of {size} tokens of its text that '
+    'are found for the question, best first, as far as they fit the window. '
+    'The seconds are without the search.',
+    ContextKind.PASSAGES,
+    on_base=True,
+    retrieval=retrieval,
+  )
