@@ -44,7 +44,8 @@ class Progress:
     self._printed = now
     seconds = now - self._began
     rate = self._done / max(seconds, 1e-9)
-    line = f'{said}, {rate:,.0f} {self._unit}/s'
+    digits = 0 if rate >= 10 else 1
+    line = f'{said}, {rate:,.{digits}f} {self._unit}/s'
     if at_last:
       line += f', {duration(seconds)} in all'
     elif self._total is not None and self._done:

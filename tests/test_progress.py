@@ -29,7 +29,7 @@ def test_lines_come_in_their_time_with_rate_and_time_left(clock, capsys):
   meter.add(600)
   meter.tell('4 of 4 done', at_last=True)
   assert capsys.readouterr().out.splitlines() == [
-    '1 of 4 done, 5 tokens/s, about 2 min left',
+    '1 of 4 done, 5.0 tokens/s, about 2 min left',
     '4 of 4 done, 18 tokens/s, 40 s in all',
   ]
 
@@ -39,7 +39,7 @@ def test_without_a_total_no_time_is_left(clock, capsys):
   clock[0] += 2
   meter.add(6)
   meter.tell('6 read')
-  assert capsys.readouterr().out == '6 read, 3 files/s\n'
+  assert capsys.readouterr().out == '6 read, 3.0 files/s\n'
 
 
 def test_what_is_not_shown(clock, capsys):
