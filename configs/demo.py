@@ -27,5 +27,6 @@ def get_config():
   config.batch.questions_per_row = 24
   config.batch.rows = 1
   config.epochs = 3
+  config.training.checkpoint_every = 10
   config.training.optimizer.learning_rate = 1e-3
   return config

@@ -40,7 +40,7 @@ def save_adapter(folder, adapter: Adapter, model: Model) -> None:
 def compress(
   model: Model,
   ids,
-  segment_length: int = 1536,
+  segment_length: int | None = None,
   segment_lengths=None,
   adapter: Adapter | None = None,
   earlier=None,
@@ -50,7 +50,9 @@ def compress(
   Args:
     model: an AutoCompressor.
     ids: [T] or [B, T] token ids.
-    segment_length: tokens a segment; the last may be shorter.
+    segment_length: tokens a segment, of which the last may have fewer; None
+      takes as many as the compressor was trained on, 1,536 for a checkpoint
+      that is one itself.
     segment_lengths: the length of every segment instead.
     adapter: compress through an adapter.
     earlier: vectors [n, D] or [B, n, D] of the text before the ids.
@@ -68,6 +70,8 @@ def compress(
   if single:
     ids = ids[None]
     earlier = None if earlier is None else jnp.asarray(earlier)[None]
+  if segment_length is None:
+    segment_length = model.segment_length
   lengths = split_length(ids.shape[1], segment_length, segment_lengths)
   check_compressor(model.config, max(lengths))
   check_adapter(model, adapter)
@@ -288,12 +292,12 @@ def check_adapter(model: Model, adapter, adapter_ids=None, rows: int = 1):
 def check_ids(model: Model, ids) -> np.ndarray:
   """Token ids as int32; raises ValueError where they cannot be looked up."""
   ids = np.asarray(ids)
+  if ids.size == 0:
+    raise ValueError('There are no token ids: the text is empty.')
   if ids.ndim not in (1, 2) or not np.issubdtype(ids.dtype, np.integer):
     raise ValueError(
       f'ids are {ids.dtype}{list(ids.shape)}; give integers [T] or [B, T].'
     )
-  if ids.size == 0:
-    raise ValueError('There are no token ids: the text is empty.')
   if ids.min() < 0 or ids.max() >= model.config.vocab_size:
     raise ValueError(
       f'Token id {ids.min() if ids.min() < 0 else ids.max()} is outside the '

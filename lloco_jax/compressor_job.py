@@ -175,6 +175,7 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
   }
   probe_report.write_probe_report(workdir / 'evaluation', rows, facts)
   print(probe_report.terminal_table(rows))
+  print('\n'.join(probe_report.sentences(rows)))
   print(f'Report: {workdir / "evaluation" / probe_report.TABLE_FILE}')
 
 

@@ -166,7 +166,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     folder,
     answers,
     metric,
-    [name for name in systems.CONTROLS if name in {s.name for s in found}],
+    [name for name in systems.COMPARED if name in {s.name for s in found}],
     systems.MAIN_SYSTEM,
     samples=config.evaluation.bootstrap_samples,
   )

@@ -15,7 +15,8 @@ class Model:
   """What `lloco_jax.load` returns.
 
   `params` is the base's tree, layers stacked; `tokenizer` is None where the
-  checkpoint has none; `fingerprint` identifies the checkpoint's files.
+  checkpoint has none; `fingerprint` identifies the checkpoint's files;
+  `segment_length` is what a compressor was trained on, in tokens.
   """
 
   config: LlamaConfig
@@ -23,6 +24,7 @@ class Model:
   tokenizer: Any
   name: str
   fingerprint: str
+  segment_length: int = 1536
 
   def need_tokenizer(self):
     """The tokenizer; raises ValueError where the checkpoint has none."""

@@ -5,12 +5,21 @@ import importlib.metadata
 import pathlib
 import platform
 
+import jax
 from ml_collections import ConfigDict
 
 from lloco_jax.compression.corpus import compressor_fingerprint
 from lloco_jax.data.examples import Dataset
 from lloco_jax.finetuning.checkpoints import claim_workdir
 from lloco_jax.model import Model
+
+try:
+  import fcntl
+except ImportError:  # Windows: two runs in a workdir are not noticed
+  fcntl = None
+
+# Open files, whose locks end with the process.
+_LOCKS = {}
 
 
 def versions() -> dict[str, str]:
@@ -50,6 +59,10 @@ def claim(
 
   It comes after all other checks, so that a config that was refused can be
   mended and run in the same workdir.
+
+  Raises:
+    ValueError: the workdir is of another run, or another run is at work in it.
+    OSError: it cannot be written.
   """
   fingerprints['model'] = compressor_fingerprint(model)
   fingerprints['tokenizer'] = model.tokenizer.fingerprint
@@ -58,4 +71,33 @@ def claim(
     texts = [each.text for each in dataset.documents_of('train')]
     data = repr((examples, texts)).encode('utf-8', 'surrogatepass')
     fingerprints['training_data'] = hashlib.sha256(data).hexdigest()
-  claim_workdir(workdir, {**config.to_dict(), 'fingerprints': fingerprints})
+  try:
+    claim_workdir(workdir, {**config.to_dict(), 'fingerprints': fingerprints})
+    _lock(workdir)
+  except OSError as error:
+    raise OSError(
+      f"The workdir '{workdir}' cannot be written ({error.strerror}); choose "
+      'another with --workdir.'
+    ) from error
+
+
+def _lock(workdir: pathlib.Path) -> None:
+  """Keeps the workdir to this process, until it ends.
+
+  Raises:
+    ValueError: another process has it.
+  """
+  if fcntl is None or jax.process_count() > 1:
+    return
+  path = workdir / '.lock'
+  # Locks are of processes: one that has it may take it again.
+  file = _LOCKS.get(path.resolve()) or path.open('w')
+  try:
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except (BlockingIOError, PermissionError):
+    file.close()
+    raise ValueError(
+      f"Another run is at work in '{workdir}'; wait for it, stop it, or choose "
+      'another workdir with --workdir.'
+    ) from None
+  _LOCKS[path.resolve()] = file

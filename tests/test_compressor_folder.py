@@ -60,6 +60,16 @@ def copied(saved, tmp_path):
   return shutil.copytree(saved, tmp_path / 'copied')
 
 
+def test_segments_are_as_long_as_in_training_by_default(saved):
+  merged = apply_compressor(base(), saved)
+  ids = tiny.ids(0, 40)
+  expected = lloco.compress(merged, ids, segment_length=32)
+  np.testing.assert_array_equal(lloco.compress(merged, ids), expected)
+  assert len(expected) == 2 * K
+  # Of a checkpoint that is a compressor itself, the paper's.
+  assert len(lloco.compress(tiny.model(WITH_SUMMARY), ids)) == K
+
+
 def test_a_compressor_computes_what_base_and_adapter_do(saved):
   """Logits and summaries, also without the adapter in the parameters."""
   merged = apply_compressor(base(), saved)

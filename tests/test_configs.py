@@ -126,3 +126,14 @@ def test_a_config_loads_its_data(name, tmp_path):
   assert dataset.splits['validation']
   assert ('train' in dataset.splits) == (name != 'longbench')
   assert len({each.group for each in dataset.documents.values()}) == 1
+
+
+@pytest.mark.parametrize('model', common.MODELS)
+def test_ones_own_data_is_used_without_limits(model):
+  config = load('jsonl', model)
+  assert flat(config).keys() == flat(common.finetuning('any')).keys()
+  assert config.model.name == common.MODELS[model]['model.name']
+  limits = [name for name in config.data if name.endswith(('_documents',
+    '_examples', '_per_document'))]  # fmt: skip
+  assert len(limits) == 5
+  assert not any(config.data[name] for name in limits)

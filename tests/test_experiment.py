@@ -3,6 +3,8 @@
 import importlib
 import json
 import shutil
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -447,3 +449,30 @@ def test_compressor_is_trained_saved_and_applied(tmp_path):
   demo.model.name = str(other)
   with pytest.raises(ValueError, match='load that base'):
     inputs.load_models(demo.model)
+
+
+def test_two_runs_in_one_workdir_are_refused(folder, tmp_path):
+  """Not one process twice: that is how a run goes on."""
+  workdir = tmp_path / 'w'
+  other = (
+    'import fcntl, pathlib, sys\n'
+    f'path = pathlib.Path({str(workdir)!r})\n'
+    'path.mkdir()\n'
+    "file = (path / '.lock').open('w')\n"
+    'fcntl.lockf(file, fcntl.LOCK_EX)\n'
+    "print('locked', flush=True)\n"
+    'sys.stdin.read()\n'
+  )
+  with subprocess.Popen(
+    [sys.executable, '-c', other], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+  ) as process:
+    assert process.stdout.readline() == b'locked\n'
+    with pytest.raises(ValueError, match='Another run is at work in'):
+      experiment.train(small_config(folder), workdir)
+    process.stdin.close()
+
+
+def test_workdir_that_cannot_be_written(folder, tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(OSError, match='cannot be written .*--workdir'):
+    experiment.train(small_config(folder), tmp_path / 'file/w')

@@ -312,6 +312,16 @@ def test_tensor_too_many(folder):
     peft.load_adapter(folder, CONFIG)
 
 
+def test_numbers_that_are_not_finite(folder):
+  def spoil(tensors):
+    tensors[KEY.format(1, 'B')][0, 0] = np.nan
+    return tensors
+
+  change_tensors(folder, spoil)
+  with pytest.raises(ValueError, match='not finite in lora_B of q_proj'):
+    peft.load_adapter(folder, CONFIG)
+
+
 def test_tensor_too_few(folder):
   def drop(tensors):
     del tensors[KEY.format(1, 'B')]

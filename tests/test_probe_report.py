@@ -33,6 +33,7 @@ def test_share_is_a_ratio_of_means():
   assert row.share.mean == pytest.approx((2 + 1 + 1) / (3 + 1 + 1))
   assert row.other_share.mean == pytest.approx(-1 / 5)
   assert row.share.clusters == 2
+  assert row.own_gain.mean == pytest.approx((3 + 1 + 1) / 3)
 
 
 def test_interval_of_a_ratio_equals_one_by_loops():
@@ -67,5 +68,8 @@ def test_report_holds_table_plot_and_numbers(tmp_path):
   assert lines[3].startswith('| 4 | 6,144 | 200 | 3.000 | 1.333 | 1.667 |')
   assert '80% (' in lines[3]
   assert (tmp_path / 'run' / PLOT_FILE).read_bytes().startswith(b'\x89PNG')
+  own = "4 segments its own vectors are better than another document's: 1.667"
+  assert any(own in line for line in lines)
+  assert f'![]({PLOT_FILE})' in lines
   table = terminal_table(rows)
   assert '6,144' in table and max(map(len, table.splitlines())) <= 100

@@ -246,6 +246,13 @@ def test_hub_config_is_checked_before_weights_are_fetched(hub):
   assert [patterns for _, patterns, _ in hub.calls] == [['config.json']]
 
 
+def test_an_adapter_of_the_hub_needs_no_config_of_a_network(hub, tmp_path):
+  hub.files = ['adapter_config.json', 'adapter_model.safetensors']
+  assert sources.resolve('owner/adapter') == tmp_path
+  ((_, patterns, _),) = hub.calls
+  assert {'*.json', '*.safetensors'} <= set(patterns)
+
+
 @pytest.mark.parametrize(
   'name, files, fetched',
   [

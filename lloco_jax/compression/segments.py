@@ -64,7 +64,8 @@ def check_compressor(config: LlamaConfig, segment: int = 0) -> None:
   if not config.summary_length:
     raise ValueError(
       'This checkpoint has no summary tokens, so it cannot compress; load an '
-      'AutoCompressor, whose config.json has summary_length.'
+      'AutoCompressor, whose config.json has summary_length, or make it one '
+      'with apply_compressor (config.model.compressor).'
     )
   needed = segment + config.summary_length
   if needed > config.max_position_embeddings:

@@ -13,6 +13,7 @@ from lloco_jax.evaluation.intervals import (
   Interval,
   bootstrap_mean,
   bootstrap_ratio,
+  paired_difference,
 )
 from lloco_jax.evaluation.probes import ProbeLosses
 from lloco_jax.files import write_file
@@ -34,7 +35,8 @@ _HEADERS = (
 class ProbeRow:
   """Probes behind so many segments: mean losses in nats, and shares.
 
-  A share is the part of the text's gain over nothing that vectors keep.
+  A share is the part of the text's gain over nothing that vectors keep;
+  `own_gain` are the nats that another document's vectors lose against its own.
   """
 
   segments: int
@@ -43,6 +45,7 @@ class ProbeRow:
   losses: Mapping[str, Interval]
   share: Interval
   other_share: Interval
+  own_gain: Interval
 
 
 def probe_row(
@@ -72,7 +75,35 @@ def probe_row(
     },
     share=share('summaries'),
     other_share=share('other_summaries'),
+    own_gain=paired_difference(
+      [each.other_summaries for each in losses],
+      [each.summaries for each in losses],
+      clusters,
+      samples,
+    ),
   )
+
+
+def sentences(rows: Sequence[ProbeRow]) -> list[str]:
+  """What the table says, and whether the vectors tell texts apart."""
+  said = [
+    'Nats a token of the end of a passage, as a reader predicts it that was '
+    'given nothing, the segments before it, their summary vectors, or those of '
+    "another document's segments. A share is what vectors gain, of what the "
+    'text gains over nothing.'
+  ]
+  for row in rows:
+    if row.segments:
+      gain = row.own_gain
+      verdict = 'not shown to be better'
+      if gain.known and gain.low > 0:
+        verdict = 'better'
+      said.append(
+        f'Behind {row.segments} segments its own vectors are {verdict} than '
+        f"another document's: {gain.mean:.3f} nats ({gain.low:.3f} to "
+        f'{gain.high:.3f}).'
+      )
+  return said
 
 
 def table_cells(row: ProbeRow) -> tuple[str, ...]:
@@ -147,7 +178,8 @@ def write_probe_report(
     *map(table_cells, rows),
   ]
   table = ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
-  write_file(folder / TABLE_FILE, table)
+  text = '\n\n'.join([table.rstrip(), *sentences(rows), f'![]({PLOT_FILE})'])
+  write_file(folder / TABLE_FILE, text + '\n')
   plots.save_figure(loss_figure(rows), folder / PLOT_FILE)
 
 
@@ -168,6 +200,7 @@ def _fields(row: ProbeRow) -> dict:
     'losses': {name: plain(row.losses[name]) for name in GIVEN},
     'share': plain(row.share),
     'other_share': plain(row.other_share),
+    'own_gain': plain(row.own_gain),
   }
 
 

@@ -14,6 +14,9 @@ CONTROLS = (
   'finetuned on equal-budget truncation',
   "LLoCO with another document's summaries",
 )
+UNTUNED = 'compressed without finetuning'
+# What a report compares the main system with, pair by pair.
+COMPARED = (UNTUNED, *CONTROLS)
 # What each adapter of the standard systems is finetuned on.
 FINETUNED_ON = {
   'lloco': ContextKind.SUMMARIES,
@@ -81,7 +84,7 @@ _STANDARD = (
     'The base, given the whole text, where it fits the window.',
   ),
   (
-    'compressed without finetuning',
+    UNTUNED,
     None,
     ContextKind.SUMMARIES,
     'The compressor, given the summaries.',

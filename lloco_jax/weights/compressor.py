@@ -168,9 +168,8 @@ def apply_compressor(model: Model, folder='shipped') -> Model:
     folder = shipped_compressor(model.name)
   folder = pathlib.Path(folder)
   adapter, table = load_compressor(folder, model)
-  config = dataclasses.replace(
-    model.config, **_summary_fields(read_fields(folder))
-  )
+  fields = read_fields(folder)
+  config = dataclasses.replace(model.config, **_summary_fields(fields))
   params = merge_adapter(model.params, adapter)
   dtype = params['norm']['scale'].dtype
   params['embed_summary'] = {'embedding': table.astype(dtype)}
@@ -180,6 +179,7 @@ def apply_compressor(model: Model, folder='shipped') -> Model:
     tokenizer=model.tokenizer,
     name=f'{model.name} with the compressor {folder.name}',
     fingerprint=fingerprint(model, folder),
+    segment_length=fields.get('segment_length', model.segment_length),
   )
 
 

@@ -98,6 +98,12 @@ def load_adapter(
       )
       for side in 'ab'
     }
+    for side, value in pair.items():
+      if not np.isfinite(value).all():
+        raise ValueError(
+          f'{path} holds numbers that are not finite in lora_{side.upper()} of '
+          f'{target}; train the adapter again.'
+        )
     pair = {side: jnp.asarray(value) for side, value in pair.items()}
     layers.setdefault(block_of(target), {})[target] = pair
   dropout = float(fields.get('lora_dropout') or 0.0)

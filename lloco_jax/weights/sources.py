@@ -212,16 +212,17 @@ def _from_hub(name: str) -> pathlib.Path:
     with _hub_errors(name):
       folder = hub.snapshot_download(repository, local_files_only=True)
     return _in_folder(pathlib.Path(folder, *file))
-  if not file and 'config.json' not in held:
+  if not file and not {'config.json', 'adapter_config.json'} & {*held}:
     file = _only_gguf(repository, held)
   if file:
     with _hub_errors(name):
       folder = hub.snapshot_download(repository, allow_patterns=file)
     return _in_folder(pathlib.Path(folder, *file))
-  with _hub_errors(name):
-    folder = hub.snapshot_download(repository, allow_patterns=['config.json'])
-  # Before gigabytes of weights that this network would not compute.
-  LlamaConfig.from_file(pathlib.Path(folder) / 'config.json')
+  if 'adapter_config.json' not in held:
+    with _hub_errors(name):
+      folder = hub.snapshot_download(repository, allow_patterns=['config.json'])
+    # Before gigabytes of weights that this network would not compute.
+    LlamaConfig.from_file(pathlib.Path(folder) / 'config.json')
   patterns = list(_HUB_FILES)
   if not any(name.endswith('.safetensors') for name in held):
     patterns.append('*.bin')
