@@ -2,7 +2,7 @@
 
     make demo        or        python train.py && python eval.py
 
-Takes about 10 minutes on two CPU cores, model and packages included.
+Takes about 9 minutes on two CPU cores, model and packages included.
 """
 
 from configs import common
