@@ -1,10 +1,11 @@
 """Examples: questions with their answers, asked about documents."""
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 import dataclasses
+import pathlib
 
-from lloco_jax.data.documents import Document
+from lloco_jax.data.documents import Collection, Document
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +106,22 @@ class Dataset:
       for document_id in example.document_ids
     )
     return tuple(self.documents[document_id] for document_id in ids)
+
+
+def dataset_of_files(
+  group: str, files: Mapping[str, pathlib.Path], read: Callable
+) -> Dataset:
+  """The dataset of a file a split, whose documents are of one group.
+
+  `read(file, split, collection)` gives the examples of a file, and adds their
+  documents to the collection.
+  """
+  collection = Collection(group)
+  splits = {
+    split: read(file, split, collection) for split, file in files.items()
+  }
+  names = tuple(file.name for file in files.values())
+  return Dataset(collection.documents, splits, names)
 
 
 def by_id(documents: Iterable[Document]) -> dict[str, Document]:

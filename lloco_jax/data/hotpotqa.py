@@ -10,8 +10,7 @@ support the answer are there.
 
 import pathlib
 
-from lloco_jax.data.documents import Collection
-from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.records import (
   at,
   identifier,
@@ -47,11 +46,8 @@ def read_hotpotqa(
     'validation': (f'hotpot_dev_{part}_v1*.json',),
   }
   files = split_files(path, patterns, splits, download(part))
-  collection = Collection('hotpotqa')
-  return Dataset(
-    collection.documents,
-    {split: _read(file, collection) for split, file in files.items()},
-    tuple(file.name for file in files.values()),
+  return dataset_of_files(
+    'hotpotqa', files, lambda file, _, collection: _read(file, collection)
   )
 
 

@@ -8,8 +8,7 @@ input; the question that stands for it is ours.
 import dataclasses
 import pathlib
 
-from lloco_jax.data.documents import Collection
-from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.records import (
   at,
   distinct,
@@ -82,11 +81,8 @@ def read_longbench(
   if 'validation' not in splits:
     splits = (*splits, 'validation')
   files = split_files(path, patterns, splits, DOWNLOAD)
-  collection = Collection(part)
-  return Dataset(
-    collection.documents,
-    {split: _read(file, part, collection) for split, file in files.items()},
-    tuple(file.name for file in files.values()),
+  return dataset_of_files(
+    part, files, lambda file, _, collection: _read(file, part, collection)
   )
 
 

@@ -7,8 +7,7 @@ each, 'speaker: content', and answers are stripped, as in SCROLLS. Tags:
 
 import pathlib
 
-from lloco_jax.data.documents import Collection
-from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.records import (
   at,
   objects,
@@ -40,12 +39,7 @@ def read_qmsum(
     for split, name in _SPLITS.items()
   }
   files = split_files(path, patterns, splits, DOWNLOAD)
-  collection = Collection('qmsum')
-  return Dataset(
-    collection.documents,
-    {split: _read(file, split, collection) for split, file in files.items()},
-    tuple(file.name for file in files.values()),
-  )
+  return dataset_of_files('qmsum', files, _read)
 
 
 def _read(path, split, collection):

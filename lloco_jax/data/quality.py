@@ -9,8 +9,7 @@ the words of the reference, and an answer is 'B. text of the option'. Tags:
 import pathlib
 import string
 
-from lloco_jax.data.documents import Collection
-from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.records import (
   at,
   identifier,
@@ -41,11 +40,8 @@ def read_quality(
     ValueError: a line is damaged.
   """
   files = split_files(path, _FILES, splits, DOWNLOAD)
-  collection = Collection('quality')
-  return Dataset(
-    collection.documents,
-    {split: _read(file, collection) for split, file in files.items()},
-    tuple(file.name for file in files.values()),
+  return dataset_of_files(
+    'quality', files, lambda file, _, collection: _read(file, collection)
   )
 
 

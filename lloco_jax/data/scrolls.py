@@ -9,8 +9,7 @@ hash of its text, as rows name questions only.
 import hashlib
 import pathlib
 
-from lloco_jax.data.documents import Collection
-from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.records import (
   at,
   distinct,
@@ -50,11 +49,8 @@ def read_scrolls(
     split: (f'{split}.jsonl', f'{part}/{split}.jsonl') for split in _SPLITS
   }
   files = split_files(path, patterns, splits, download(part))
-  collection = Collection(part)
-  return Dataset(
-    collection.documents,
-    {split: _read(file, collection) for split, file in files.items()},
-    tuple(file.name for file in files.values()),
+  return dataset_of_files(
+    part, files, lambda file, _, collection: _read(file, collection)
   )
 
 

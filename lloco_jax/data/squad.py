@@ -9,8 +9,7 @@ there. It was written for one paragraph: another of the article may answer it.
 
 import pathlib
 
-from lloco_jax.data.documents import Collection
-from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.records import (
   at,
   distinct,
@@ -49,11 +48,8 @@ def read_squad(
     split: (f'{name}-{part}.json',) for split, name in _SPLITS.items()
   }
   files = split_files(path, patterns, splits, download(part))
-  collection = Collection('squad')
-  return Dataset(
-    collection.documents,
-    {split: _read(file, collection) for split, file in files.items()},
-    tuple(file.name for file in files.values()),
+  return dataset_of_files(
+    'squad', files, lambda file, _, collection: _read(file, collection)
   )
 
 
