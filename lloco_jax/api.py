@@ -27,7 +27,7 @@ def load_adapter(folder, model: Model) -> Adapter:
     FileNotFoundError: the folder or one of its files is missing.
     ValueError: it was made for another base, or is not a plain LoRA.
   """
-  return peft.load_adapter(folder, model.config, model.fingerprint)
+  return peft.load_adapter(folder, model.config, model.fingerprint, model.name)
 
 
 def save_adapter(folder, adapter: Adapter, model: Model) -> None:

@@ -20,7 +20,11 @@ def run(stage: Callable, default_config: str) -> None:
   try:
     # With a default the flag reads the command line as it is defined.
     config = config_flags.DEFINE_config_file(
-      'config', default_config, 'Experiment to run.', lock_config=True
+      'config',
+      default_config,
+      'Experiment to run. --config.KEY=VALUE sets one of its keys, which '
+      'configs/common.py explains and a run prints as it starts.',
+      lock_config=True,
     )
   except (AttributeError, KeyError, TypeError) as error:
     sys.exit(_unknown_key(error))

@@ -141,7 +141,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
   base, model = load_models(config.model)
   claim(workdir, config, model, dataset)
   adapters = {
-    name: peft.load_adapter(place, model.config, model.fingerprint)
+    name: peft.load_adapter(place, model.config, model.fingerprint, model.name)
     for name, place in folders.items()
   }
   summaries = _summaries(config, workdir, model, dataset)

@@ -6,6 +6,9 @@ import time
 class Progress:
   """Counts work done, and prints a line when the last one is old.
 
+  The time left is told by the pace since the first work was done, which as a
+  rule took compilation with it.
+
   Args:
     total: work there is, in `unit`; None where it is not known.
     unit: 'tokens', say.
@@ -24,10 +27,14 @@ class Progress:
     self._every, self._shown = every, shown
     self._done = 0
     self._began = self._printed = time.monotonic()
+    # When the first work was done, and how much that was.
+    self._first = None
 
   def add(self, work: int) -> None:
     """Counts work as done."""
     self._done += work
+    if self._first is None:
+      self._first = (time.monotonic(), work)
 
   def drop(self, work: int) -> None:
     """Counts work as not needed after all."""
@@ -49,9 +56,16 @@ class Progress:
     if at_last:
       line += f', {duration(seconds)} in all'
     elif self._total is not None and self._done:
-      left = (self._total - self._done) / rate
+      left = (self._total - self._done) / self._pace(now)
       line += f', about {duration(left)} left'
     print(line, flush=True)
+
+  def _pace(self, now: float) -> float:
+    """Work a second, once there is any."""
+    since, work = self._first
+    if self._done > work and now > since:
+      return (self._done - work) / (now - since)
+    return self._done / max(now - self._began, 1e-9)
 
 
 def duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import warnings
 
 import jax
 import ml_dtypes
@@ -297,6 +298,15 @@ def test_adapter_of_another_base(folder, changes, message):
   config = dataclasses.replace(CONFIG, **changes)
   with pytest.raises(ValueError, match=f'{message}.*another base'):
     peft.load_adapter(folder, config)
+
+
+def test_a_base_known_by_its_name_alone_is_warned_of(folder):
+  change_fields(folder, base_model_name_or_path='owner/Llama-2-7b')
+  with pytest.warns(UserWarning, match="'owner/Llama-2-7b'; if 'other/base'"):
+    peft.load_adapter(folder, CONFIG, 'fingerprint', 'other/base')
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    peft.load_adapter(folder, CONFIG, 'fingerprint', 'models/llama-2-7b')
 
 
 def test_rank_that_differs_from_the_config(folder):

@@ -34,6 +34,21 @@ def test_lines_come_in_their_time_with_rate_and_time_left(clock, capsys):
   ]
 
 
+def test_the_time_left_leaves_out_what_came_before_the_first_work(
+  clock, capsys
+):
+  """Which is mostly compilation: 60 s here, then 10 s for every 50."""
+  meter = Progress(total=250, every=0.0)
+  clock[0] += 60
+  meter.add(50)
+  clock[0] += 10
+  meter.add(50)
+  meter.tell('2 of 5 done')
+  assert capsys.readouterr().out == (
+    '2 of 5 done, 1.4 tokens/s, about 30 s left\n'
+  )
+
+
 def test_without_a_total_no_time_is_left(clock, capsys):
   meter = Progress(unit='files', every=0.0)
   clock[0] += 2

@@ -132,9 +132,11 @@ def compress_documents(
   )
   finished = 0
 
-  def tell():
-    at_last = finished == len(missing)
-    meter.tell(f'{finished} of {len(missing)} documents compressed', at_last)
+  def tell(under_way=0):
+    said = f'{finished} of {len(missing)} documents compressed'
+    if under_way:
+      said += f', {under_way} under way'
+    meter.tell(said, at_last=finished == len(missing))
 
   lengths = [records[key].tokens for key in missing]
   for batch in batch_documents(lengths, config, shared):
@@ -155,14 +157,16 @@ def compress_documents(
       tell()
       continue
     ids = [texts[key] for key in left]
+    under_way = len(left)
     for read, done in compress_batch(
       model.params, model.config, config, ids, known
     ):
       for row, vectors in done:
         store.save(records[left[row]], vectors)
       finished += len(done)
+      under_way -= len(done)
       meter.add(read)
-      tell()
+      tell(under_way)
   return {name: _stored(records[key]) for name, key in keys.items()}
 
 

@@ -1,7 +1,6 @@
 """The evaluation: every system answers the questions of a split."""
 
 from collections.abc import Callable, Mapping, Sequence
-import datetime
 import time
 import zlib
 
@@ -18,10 +17,10 @@ from lloco_jax.evaluation.systems import System
 from lloco_jax.generation.answering import answer_questions, answer_text
 from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.model import Model
+from lloco_jax.progress import Progress
 
 # What fits every answer; an accuracy is of letters alone.
 COMMON_METRICS = ('exact_match', 'f1')
-_SECONDS_BETWEEN_LINES = 20
 
 
 def evaluate(
@@ -82,11 +81,11 @@ def evaluate(
   # Finetuning ends answers with the tokenizer's token.
   ends = {*model.config.eos_token_ids, model.tokenizer.eos_id} - {None}
   stop = sorted(ends)
-  clock = _Clock(plans, progress)
+  meter = Progress(_positions(plans), 'positions', shown=progress)
   cache = cache or AnswerCache()
   results = []
   for system, plan in zip(systems, plans):
-    answers = []
+    answers, began, again = [], time.monotonic(), 0
     chosen = base if system.on_base and base is not None else model
     for group, context in plan:
       if context is not None:
@@ -111,12 +110,41 @@ def evaluate(
             draws,
           )
           cache.save(key, found)
+          meter.add(group.positions(context))
+        else:
+          again += len(found.tokens)
+          meter.drop(group.positions(context))
         answers.append((group, context, found))
-        clock.ran(system.name, group.positions(context))
+        meter.tell(f'{system.name}: answering')
     result = _score(model.tokenizer, system, answers, metrics, order)
-    clock.finished(result, len(examples))
+    if progress:
+      seconds = time.monotonic() - began
+      print(_told(result, len(examples), again, seconds), flush=True)
     results.append(result)
   return results
+
+
+def _positions(plans) -> int:
+  """Positions that plans run, as a measure of their work."""
+  return sum(
+    group.positions(context)
+    for plan in plans
+    for group, context in plan
+    if context is not None
+  )
+
+
+def _told(result: SystemResult, examples: int, again: int, seconds) -> str:
+  """The line of a system that has answered."""
+  line = f'{result.name}: {len(result.answers)} answers in {seconds:.1f} s'
+  if again:
+    line += f', {again} of them known from before'
+  skipped = examples - len(result.answers)
+  if skipped:
+    line += (
+      f', {skipped} questions skipped, whose documents do not fit the window'
+    )
+  return line
 
 
 def _draw(example: Example) -> int:
@@ -160,43 +188,3 @@ def _score(tokenizer, system, answered, metrics, order) -> SystemResult:
     to_first / count,
     seconds / count,
   )
-
-
-class _Clock:
-  """Prints how far an evaluation is, by the positions it has run."""
-
-  def __init__(self, plans, shown: bool):
-    self.shown = shown
-    self.done = 0
-    self.total = sum(
-      group.positions(context)
-      for plan in plans
-      for group, context in plan
-      if context is not None
-    )
-    self.start = self.started = self.printed = time.monotonic()
-
-  def ran(self, name: str, positions: int) -> None:
-    self.done += positions
-    if time.monotonic() - self.printed > _SECONDS_BETWEEN_LINES:
-      self._print(f'{name} is answering')
-
-  def finished(self, result: SystemResult, examples: int) -> None:
-    seconds = time.monotonic() - self.started
-    self.started = time.monotonic()
-    line = f'{result.name}: {len(result.answers)} answers in {seconds:.1f} s'
-    skipped = examples - len(result.answers)
-    if skipped:
-      line += (
-        f', {skipped} questions skipped, whose documents do not fit the window'
-      )
-    self._print(line)
-
-  def _print(self, line):
-    self.printed = time.monotonic()
-    elapsed = self.printed - self.start
-    left = elapsed * (self.total - self.done) / max(self.done, 1)
-    if self.shown:
-      print(
-        f'{line}; {datetime.timedelta(seconds=round(left))} left', flush=True
-      )

@@ -44,7 +44,8 @@ def shipped_compressor(base_name: str) -> pathlib.Path:
   if base_name not in SHIPPED:
     raise ValueError(
       f"No compressor is shipped for '{base_name}', only for "
-      f'{", ".join(SHIPPED)}; train one, or name its folder.'
+      f'{", ".join(SHIPPED)}; name the folder of one that was trained for it, '
+      'or none where the checkpoint is an AutoCompressor itself.'
     )
   return _PACKAGE / SHIPPED[base_name]
 

@@ -4,6 +4,7 @@ import json
 import math
 import pathlib
 import re
+import warnings
 
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +39,7 @@ _PLAIN_INITS = (True, False, None, 'gaussian', 'eva', 'orthogonal')
 
 
 def load_adapter(
-  folder, config: LlamaConfig, base_fingerprint: str = ''
+  folder, config: LlamaConfig, base_fingerprint: str = '', base_name: str = ''
 ) -> Adapter:
   """Reads a PEFT LoRA adapter for the base of `config`, in float32.
 
@@ -47,6 +48,8 @@ def load_adapter(
     config: the base's.
     base_fingerprint: of the base; compared with that of the base that the
       adapter was trained on, where the folder says it.
+    base_name: of the base; where the folder tells no fingerprint, as those of
+      other programs, another name is warned of.
 
   Raises:
     FileNotFoundError: the folder or one of its two files is missing.
@@ -59,7 +62,7 @@ def load_adapter(
   if fields.get('use_rslora'):
     alpha *= math.sqrt(rank)  # PEFT divides by sqrt(r) here, not by r
   tensors, path = _open_weights(folder)
-  _check_base(path, fields, base_fingerprint)
+  _check_base(path, fields, base_fingerprint, base_name)
   targets = _targets(folder, fields, tensors, config)
   shapes = projection_shapes(config)
   expected = {
@@ -254,16 +257,31 @@ def _open_weights(folder: pathlib.Path):
   )
 
 
-def _check_base(path: pathlib.Path, fields: dict, fingerprint: str) -> None:
-  if not fingerprint or path.suffix != '.safetensors':
-    return
-  trained_on = huggingface.read_metadata(path).get(_BASE, fingerprint)
-  if trained_on != fingerprint:
+def _check_base(
+  path: pathlib.Path, fields: dict, fingerprint: str, base_name: str
+) -> None:
+  trained_on = None
+  if path.suffix == '.safetensors':
+    trained_on = huggingface.read_metadata(path).get(_BASE)
+  theirs = fields.get('base_model_name_or_path') or ''
+  if trained_on is None:
+    if theirs and base_name and _last(theirs) != _last(base_name):
+      warnings.warn(
+        f"{path.parent} says no more of its base than the name '{theirs}'; if "
+        f"'{base_name}' has other weights, its answers make no sense.",
+        stacklevel=3,
+      )
+  elif fingerprint and trained_on != fingerprint:
     raise ValueError(
-      f"{path} was trained on '{fields.get('base_model_name_or_path')}' with "
+      f"{path} was trained on '{theirs}' with "
       'other weights than those of this base (or another compressor); load '
       'that one, or train the adapter again.'
     )
+
+
+def _last(name: str) -> str:
+  """Of a path or hub name, which differ by machine, the part that tells."""
+  return pathlib.PurePosixPath(name.replace('\\', '/')).name.lower()
 
 
 def _unexpected(path, name: str, key, targets, config: LlamaConfig) -> str:
