@@ -216,6 +216,8 @@ def compressor(name):
   config.summary.language = 0.0
   # Weight of the loss by which a vector names its tokens.
   config.summary.naming = 0.0
+  # Weight of the divergence from the base that reads the text itself.
+  config.summary.distillation = 0.0
   # Power of a token's information that it counts with; 0 weighs all alike.
   config.summary.rarity = 4.0
   # Folder of a compressor to go on from; '' begins with a fresh one.
@@ -261,9 +263,10 @@ def compressor(name):
   config.evaluation.compressor = ''
   # 'base' as LLoCO reads vectors, or 'compressor' as an AutoCompressor does.
   config.evaluation.reader = 'base'
-  # Numbers of segments; tokens of each, 0 for those of the training.
+  # Numbers of segments; lengths of them to try, in tokens, () for that of the
+  # training.
   config.evaluation.segments = (0, 1, 2, 3, 4)
-  config.evaluation.segment_length = 0
+  config.evaluation.segment_lengths = ()
   config.evaluation.target = 512
   config.evaluation.probes_per_document = 2
   config.evaluation.bootstrap_samples = 10_000

@@ -1,5 +1,6 @@
 """LLoCO in JAX: long documents learnt offline, answered from summaries."""
 
+from lloco_jax.adapters import finetune
 from lloco_jax.api import (
   compress,
   forward,
@@ -14,6 +15,7 @@ from lloco_jax.weights.compressor import apply_compressor
 __all__ = [
   'apply_compressor',
   'compress',
+  'finetune',
   'forward',
   'generate',
   'load',

@@ -1,6 +1,7 @@
 """The job that trains a compressor, and the evaluation of one."""
 
 import dataclasses
+import itertools
 import pathlib
 
 import jax
@@ -54,10 +55,11 @@ def train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
       f'config.summary.substep is {config.summary.substep}; it must be >= 1.'
     )
   asks = _source(config) == 'passages' and config.data.questions
-  if not (asks or config.summary.language or config.summary.naming):
+  chosen = config.summary
+  if not (asks or chosen.language or chosen.naming or chosen.distillation):
     raise ValueError(
       'The compressor has nothing to learn: give config.data.questions of '
-      'passages, config.summary.language or config.summary.naming.'
+      'passages, or config.summary.language, naming or distillation.'
     )
   model = load(config.model.name, config.model.dtype)
   tokenizer = model.need_tokenizer()
@@ -86,6 +88,7 @@ def train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
     config.summary.substep,
     language=config.summary.language,
     naming=config.summary.naming,
+    distillation=config.summary.distillation,
     rarity=rarity,
     start=start,
   )
@@ -129,14 +132,14 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
   folder = chosen.compressor or workdir / 'compressor'
   model = apply_compressor(base, folder)
   reader = base if chosen.reader == 'base' else model
-  length = chosen.segment_length or config.data.segment_length
-  size = max(chosen.segments) * length
+  lengths = sorted({*chosen.segment_lengths} or {config.data.segment_length})
+  size = max(chosen.segments) * lengths[-1]
   window = reader.config.max_position_embeddings
   if size + chosen.target > window:
     raise ValueError(
-      f'{max(chosen.segments)} segments of {length} tokens and a target of '
-      f"{chosen.target} exceed the reader's window of {window}; lower "
-      'config.evaluation.segments, segment_length or target.'
+      f'{max(chosen.segments)} segments of {lengths[-1]} tokens and a target '
+      f"of {chosen.target} exceed the reader's window of {window}; lower "
+      'config.evaluation.segments, segment_lengths or target.'
     )
   texts = tokenize_texts(
     chosen.path, base.need_tokenizer(), tuple(chosen.leave_out)
@@ -145,14 +148,16 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
   documents = len({probe.document_id for probe in probes})
   print(f'{len(probes)} probes of {documents} documents.', flush=True)
   rows = []
-  counts = sorted(set(chosen.segments))
-  meter = Progress(len(counts) * len(probes), 'probes')
-  for segments in counts:
+  cases = list(itertools.product(lengths, sorted(set(chosen.segments))))
+  meter = Progress(len(cases) * len(probes), 'probes')
+  for length, segments in cases:
     losses = []
     for found in probe_losses(reader, model, probes, length, segments):
       losses.append(found)
       meter.add(1)
-      meter.tell(f'{len(losses)} of {len(probes)} behind {segments} segments')
+      meter.tell(
+        f'{len(losses)} of {len(probes)} behind {segments} segments of {length}'
+      )
     rows.append(
       probe_report.probe_row(
         losses,
@@ -195,12 +200,17 @@ def _check_evaluation(config: ConfigDict) -> None:
     'target': 2,
     'probes_per_document': 1,
     'bootstrap_samples': 1,
-    'segment_length': 0,
   }.items():
     if chosen[name] < least:
       raise ValueError(
         f'config.evaluation.{name} is {chosen[name]}; it must be >= {least}.'
       )
+
+  if min(chosen.segment_lengths, default=1) < 1:
+    raise ValueError(
+      f'config.evaluation.segment_lengths is {tuple(chosen.segment_lengths)}; '
+      'each must be >= 1.'
+    )
 
 
 def _source(config: ConfigDict) -> str:

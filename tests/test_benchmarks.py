@@ -83,7 +83,12 @@ def test_a_worker_holds_its_own_libraries_alone():
   not all(map(importlib.util.find_spec, TORCH_SIDE)),
   reason='the other side needs torch, transformers and peft',
 )
-@pytest.mark.parametrize('name', ['compression', 'finetuning', 'generation'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    *('compression', 'compressor_training', 'finetuning', 'generation'),
+  ],
+)
 def test_both_sides_compute_the_same(name, tmp_path):
   sides, pairs = run(name, tmp_path)
   assert all(side['seconds'] > 0 and side['peak MiB'] > 0 for side in sides)

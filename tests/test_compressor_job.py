@@ -1,5 +1,6 @@
 """Training of a compressor on texts, and what its vectors keep of others."""
 
+import importlib
 import json
 
 import numpy as np
@@ -9,6 +10,11 @@ from test_experiment import changed, write_model
 from configs import common
 from lloco_jax import experiment
 from lloco_jax.evaluation import probe_report
+from lloco_jax.finetuning.checkpoints import flat_config
+
+
+def flat(config):
+  return flat_config(config.to_dict(), ignored=())
 
 
 @pytest.fixture(scope='module')
@@ -81,11 +87,40 @@ def test_texts_are_learnt_and_what_is_kept_is_reported(
   assert read['nothing'] == nothing['nothing']
   assert found['rows'][1]['share']['clusters'] == 2
   config.evaluation.reader = 'compressor'
+  config.evaluation.segment_lengths = (8, 12)
   experiment.evaluate(config, workdir)
   again = json.loads(
     (workdir / 'evaluation' / probe_report.RESULTS_FILE).read_text()
   )
   assert again['rows'][0]['losses'] != found['rows'][0]['losses']
+  assert [row['tokens'] for row in again['rows']] == [0, 16, 0, 24]
+
+
+@pytest.mark.parametrize('stage', ['texts', 'llama2_7b'])
+def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
+  """But for their sizes, on a tiny base."""
+  if stage == 'texts':
+    chosen = importlib.import_module('configs.compressor_smollm2')
+    chosen = chosen.get_config(stage)
+  else:
+    chosen = importlib.import_module('configs.compressor_llama2_7b')
+    chosen = chosen.get_config()
+  assert flat(chosen).keys() == flat(common.compressor('any')).keys()
+  chosen.model = config.model
+  chosen.data.path = config.data.path
+  chosen.data.segments, chosen.data.segment_length = 2, 12
+  chosen.data.shortest = min(chosen.data.shortest, 8)
+  chosen.summary.length = 2
+  chosen.batch.rows, chosen.steps = 2, 2
+  chosen.training.accumulation = min(chosen.training.accumulation, 2)
+  chosen.training.tensorboard = False
+  experiment.train(chosen, tmp_path / 'w')
+  assert (tmp_path / 'w/compressor/compressor.json').is_file()
+  lines = (tmp_path / 'w/training/metrics.jsonl').read_text().splitlines()
+  losses = [json.loads(line)['loss'] for line in lines]
+  # A divergence from the base, or the loss of about 300 tokens alike.
+  low, high = (0, 3) if stage == 'texts' else (3, 30)
+  assert len(losses) == 2 and all(low < loss < high for loss in losses)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +134,7 @@ def test_texts_are_learnt_and_what_is_kept_is_reported(
     ({'evaluation__reader': 'me'}, "reader is 'me'; .* base, compressor"),
     ({'evaluation__segments': ()}, r'segments is \(\)'),
     ({'evaluation__target': 1}, 'target is 1; it must be >= 2'),
+    ({'evaluation__segment_lengths': (0,)}, 'each must be >= 1'),
   ],
 )
 def test_bad_training_is_refused(config, tmp_path, fields, sentence):

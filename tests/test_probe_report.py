@@ -10,6 +10,7 @@ from lloco_jax.evaluation.probe_report import (
   PLOT_FILE,
   RESULTS_FILE,
   TABLE_FILE,
+  loss_figure,
   probe_row,
   terminal_table,
   write_probe_report,
@@ -24,6 +25,22 @@ def losses():
     ProbeLosses('a', 3.0, 2.0, 2.0, 3.0),
     ProbeLosses('b', 2.0, 1.0, 1.0, 2.0),
   ]
+
+
+def test_a_panel_of_the_plot_for_each_length():
+  rows = [
+    probe_row(losses(), count, length, 8, samples=20)
+    for length in (64, 32)
+    for count in (0, 1)
+  ]
+  figure = loss_figure(rows)
+  titles = [axes.get_title(loc='left') for axes in figure.axes]
+  assert titles == [
+    'segments of 32 tokens, 4 a vector',
+    'segments of 64 tokens, 8 a vector',
+  ]
+  lines = figure.axes[1].get_lines()
+  assert [line.get_xdata().tolist() for line in lines] == [[0, 1]] * 4
 
 
 def test_share_is_a_ratio_of_means():
@@ -64,11 +81,18 @@ def test_report_holds_table_plot_and_numbers(tmp_path):
   assert found['rows'][0]['share']['mean'] is None
   assert found['rows'][1]['losses']['text']['mean'] == pytest.approx(4 / 3)
   lines = (tmp_path / 'run' / TABLE_FILE).read_text().splitlines()
-  assert lines[2].startswith('| 0 | 0 | 0 | 3.000 |') and '| - |' in lines[2]
-  assert lines[3].startswith('| 4 | 6,144 | 200 | 3.000 | 1.333 | 1.667 |')
+  assert (
+    lines[2].startswith('| 0 | 32 | 0 | 0 | 3.000 |') and '| - |' in lines[2]
+  )
+  assert lines[3].startswith(
+    '| 4 | 1,536 | 6,144 | 200 | 3.000 | 1.333 | 1.667 |'
+  )
   assert '80% (' in lines[3]
   assert (tmp_path / 'run' / PLOT_FILE).read_bytes().startswith(b'\x89PNG')
-  own = "4 segments its own vectors are better than another document's: 1.667"
+  own = (
+    'Behind 4 segments of 1,536 tokens, 31 a vector, its own vectors are '
+    "better than another document's: 1.667"
+  )
   assert any(own in line for line in lines)
   assert f'![]({PLOT_FILE})' in lines
   table = terminal_table(rows)

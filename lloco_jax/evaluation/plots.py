@@ -123,19 +123,23 @@ def save_figure(figure: 'Figure', path: str | os.PathLike) -> None:
   write_file(pathlib.Path(path), buffer.getvalue())
 
 
-def plain_figure(width: float, height: float):
-  """A figure of so many inches with one axes, in the style of the others."""
+def plain_figure(width: float, height: float, panels: int = 1):
+  """A figure of so many inches, and its axes, in the style of the others.
+
+  Several panels stand side by side with one scale of y, as an array of axes.
+  """
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
   figure = Figure(figsize=(width, height), dpi=150, layout='constrained')
   figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
   FigureCanvasAgg(figure)
-  axes = figure.add_subplot()
-  axes.set_axisbelow(True)
-  for side in ('top', 'right', 'left'):
-    axes.spines[side].set_visible(False)
-  return figure, axes
+  grid = figure.subplots(1, panels, squeeze=False, sharey=True)[0]
+  for axes in grid:
+    axes.set_axisbelow(True)
+    for side in ('top', 'right', 'left'):
+      axes.spines[side].set_visible(False)
+  return figure, grid if panels > 1 else grid[0]
 
 
 def _role(results, name):

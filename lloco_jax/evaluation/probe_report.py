@@ -8,6 +8,8 @@ import math
 import pathlib
 import typing
 
+import numpy as np
+
 from lloco_jax.evaluation import plots
 from lloco_jax.evaluation.intervals import (
   Interval,
@@ -26,26 +28,31 @@ TABLE_FILE = 'compressor.md'
 PLOT_FILE = 'compressor.png'
 GIVEN = ('nothing', 'text', 'summaries', 'other_summaries')
 _HEADERS = (
-  'segments', 'tokens', 'vectors', 'nothing', 'the text', 'its summaries',
+  'segments', 'of', 'tokens', 'vectors', 'nothing', 'the text', 'its summaries',
   "another's", 'share kept', "another's share",
 )  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
 class ProbeRow:
-  """Probes behind so many segments: mean losses in nats, and shares.
+  """Probes behind segments of one length: mean losses in nats, and shares.
 
   A share is the part of the text's gain over nothing that vectors keep;
   `own_gain` are the nats that another document's vectors lose against its own.
   """
 
   segments: int
-  tokens: int
+  segment_length: int
   vectors: int
   losses: Mapping[str, Interval]
   share: Interval
   other_share: Interval
   own_gain: Interval
+
+  @property
+  def tokens(self) -> int:
+    """Tokens of the text that is read."""
+    return self.segments * self.segment_length
 
 
 def probe_row(
@@ -65,7 +72,7 @@ def probe_row(
 
   return ProbeRow(
     segments=segments,
-    tokens=segments * segment_length,
+    segment_length=segment_length,
     vectors=segments * summary_length,
     losses={
       name: bootstrap_mean(
@@ -99,16 +106,17 @@ def sentences(rows: Sequence[ProbeRow]) -> list[str]:
       if gain.known and gain.low > 0:
         verdict = 'better'
       said.append(
-        f'Behind {row.segments} segments its own vectors are {verdict} than '
-        f"another document's: {gain.mean:.3f} nats ({gain.low:.3f} to "
-        f'{gain.high:.3f}).'
+        f'Behind {row.segments} segments of {row.segment_length:,} tokens, '
+        f'{row.tokens / row.vectors:.0f} a vector, its own vectors are '
+        f"{verdict} than another document's: {gain.mean:.3f} nats "
+        f'({gain.low:.3f} to {gain.high:.3f}).'
       )
   return said
 
 
 def table_cells(row: ProbeRow) -> tuple[str, ...]:
   """A row of the table: nats a token, and shares in percent."""
-  counts = (row.segments, row.tokens, row.vectors)
+  counts = (row.segments, row.segment_length, row.tokens, row.vectors)
   return (
     *(f'{count:,}' for count in counts),
     *(f'{row.losses[name].mean:.3f}' for name in GIVEN),
@@ -133,9 +141,29 @@ def terminal_table(rows: Sequence[ProbeRow], width: int = 100) -> str:
 
 
 def loss_figure(rows: Sequence[ProbeRow]) -> 'Figure':
-  """Losses by segments read, with their intervals."""
-  figure, axes = plots.plain_figure(8, 5)
-  names = dict(zip(GIVEN, _HEADERS[3:7]))
+  """Losses by segments read, with their intervals; a panel a length."""
+  lengths = sorted({row.segment_length for row in rows})
+  width = max(8, 4 * len(lengths))
+  figure, grid = plots.plain_figure(width, 5, len(lengths))
+  for axes, length in zip(np.atleast_1d(grid), lengths):
+    _draw_losses(axes, [row for row in rows if row.segment_length == length])
+    ratio = next(
+      (row.tokens / row.vectors for row in rows
+       if row.vectors and row.segment_length == length), 0,
+    )  # fmt: skip
+    title = f'segments of {length:,} tokens'
+    if ratio:
+      title += f', {ratio:.0f} a vector'
+    axes.set_title(title, loc='left', pad=12)
+    axes.set_xlabel('segments read before the target')
+  first = np.atleast_1d(grid)[0]
+  first.set_ylabel('nats a token, with the 95% interval')
+  first.legend(title='the reader was given', frameon=False)
+  return figure
+
+
+def _draw_losses(axes, rows: Sequence[ProbeRow]) -> None:
+  names = dict(zip(GIVEN, _HEADERS[4:8]))
   colors = ('#5F5F5F', '#0072B2', '#D55E00', '#CC79A7')
   markers = ('s', 'D', '*', 'o')
   places = [row.segments for row in rows]
@@ -157,11 +185,6 @@ def loss_figure(rows: Sequence[ProbeRow]) -> 'Figure':
       linewidth=0,
     )
   axes.set_xticks(places)
-  axes.set_xlabel('segments read before the target')
-  axes.set_ylabel('nats a token, with the 95% interval')
-  axes.set_title('What the reader was given', loc='left', pad=12)
-  axes.legend(frameon=False)
-  return figure
 
 
 def write_probe_report(
@@ -195,6 +218,7 @@ def _fields(row: ProbeRow) -> dict:
 
   return {
     'segments': row.segments,
+    'segment_length': row.segment_length,
     'tokens': row.tokens,
     'vectors': row.vectors,
     'losses': {name: plain(row.losses[name]) for name in GIVEN},

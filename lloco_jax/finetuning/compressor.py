@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lloco_jax.data.batches import IGNORED
+from lloco_jax.finetuning.distillation import divergence, states_of_whole_text
 from lloco_jax.finetuning.loop import Task
 from lloco_jax.finetuning.loss import cross_entropy, packed_loss
 from lloco_jax.model import Model
@@ -135,25 +136,11 @@ def next_token_losses(
     segments, lengths: [B, S, T] and [B, S], as given to it.
     substep: segments in a substep.
   """
-  batch, count, width = segments.shape
-  hidden, features = hidden[:, :, :width], hidden.shape[-1]
-  there = jnp.arange(width) < lengths[..., None]
-  following = jnp.concatenate(
-    [segments[:, :, 1:], jnp.full((batch, count, 1), IGNORED)], axis=-1
-  )
-  inside = jnp.arange(width) + 1 < lengths[..., None]
-  targets = jnp.where(inside, following, IGNORED)
-  # The last token of a segment predicts the first one of the next.
-  goes_on = (jnp.arange(1, count + 1) % substep != 0) & (
-    jnp.roll(lengths, -1, axis=1) > 0
-  )
-  goes_on = goes_on.at[:, -1].set(False)
-  last = jnp.arange(width) == lengths[..., None] - 1
-  first_of_next = jnp.roll(segments[:, :, 0], -1, axis=1)[..., None]
-  targets = jnp.where(last & goes_on[..., None], first_of_next, targets)
-  targets = jnp.where(there, targets, IGNORED)
+  width, features = segments.shape[-1], hidden.shape[-1]
+  hidden = hidden[:, :, :width]
+  targets = following_tokens(segments, lengths, substep)
   sums, counts = [], []
-  for start in range(0, count, substep):
+  for start in range(0, segments.shape[1], substep):
     part = slice(start, start + substep)
     total, number = cross_entropy(
       params,
@@ -164,6 +151,25 @@ def next_token_losses(
     sums.append(total)
     counts.append(number)
   return jnp.stack(sums), jnp.stack(counts)
+
+
+def following_tokens(segments, lengths, substep: int):
+  """The token [B, S, T] behind each token of its substep, or IGNORED."""
+  batch, count, width = segments.shape
+  column = jnp.arange(width)
+  following = jnp.concatenate(
+    [segments[:, :, 1:], jnp.full((batch, count, 1), IGNORED)], axis=-1
+  )
+  inside = column + 1 < lengths[..., None]
+  targets = jnp.where(inside, following, IGNORED)
+  # The last token of a segment predicts the first one of the next.
+  goes_on = (jnp.arange(1, count + 1) % substep != 0) & (
+    jnp.roll(lengths, -1, axis=1) > 0
+  )
+  goes_on = goes_on.at[:, -1].set(False)
+  last = column == lengths[..., None] - 1
+  first_of_next = jnp.roll(segments[:, :, 0], -1, axis=1)[..., None]
+  return jnp.where(last & goes_on[..., None], first_of_next, targets)
 
 
 def naming_loss(
@@ -227,9 +233,10 @@ def compressor_loss(
   substep: int = 2,
   language: float = 0.0,
   naming: float = 0.0,
+  distillation: float = 0.0,
   rarity=None,
 ):
-  """What a compressor learns from: answers, the text itself, naming.
+  """What a compressor learns from: answers, the text, naming, the base.
 
   Args:
     compressor: what is trained.
@@ -242,11 +249,13 @@ def compressor_loss(
     dropout_key, remat, substep: see `compress_rows`.
     language: weight of the mean of `next_token_losses`.
     naming: weight of the mean of `naming_loss`.
+    distillation: weight of the mean divergence from the base that reads the
+      text itself, over the tokens of `language` (finetuning/distillation.py).
     rarity: see `naming_loss`.
 
   Returns:
     The mean loss in nats, times the number of what the first of answers,
-    tokens of text and vectors is there; and that number.
+    tokens of text, vectors and taught tokens is there; and that number.
 
   Raises:
     ValueError: there is nothing to learn.
@@ -292,10 +301,16 @@ def compressor_loss(
     states = hidden[:, :, segments.shape[-1] :]
     named = naming_loss(params, config, states, segments, lengths, rarity)
     terms.append((naming, *named))
+  if distillation:
+    taught = states_of_whole_text(params, config, segments, lengths)
+    counted = following_tokens(segments, lengths, substep) != IGNORED
+    hidden = hidden[:, :, : segments.shape[-1]]
+    apart = divergence(params, config, hidden, taught, counted)
+    terms.append((distillation, *apart))
   if not terms:
     raise ValueError(
       'The compressor has nothing to learn: ask questions, or give the '
-      'weight language or naming.'
+      'weight language, naming or distillation.'
     )
   number = terms[0][2]
   loss = sum(weight * total / count for weight, total, count in terms)
@@ -326,6 +341,7 @@ def compressor_task(
   substep: int = 2,
   language: float = 0.0,
   naming: float = 0.0,
+  distillation: float = 0.0,
   rarity=None,
   start: Compressor | None = None,
 ) -> Task:
@@ -349,6 +365,7 @@ def compressor_task(
       substep,
       language,
       naming,
+      distillation,
       rarity,
     )
 

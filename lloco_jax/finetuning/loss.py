@@ -29,29 +29,44 @@ def cross_entropy(
     The sum in nats over counted targets, and their number, both float32
     (float64 under float64).
   """
-  rows = hidden.shape[0]
-  chunk = min(chunk, rows)
-  padding = -rows % chunk
-  hidden = jnp.pad(hidden, ((0, padding), (0, 0)))
-  targets = jnp.pad(targets, (0, padding), constant_values=IGNORED)
   wide = jnp.promote_types(hidden.dtype, jnp.float32)
+
+  def losses(part):
+    rows, target, counted = part
+    scores = logits(params, config, rows).astype(wide)
+    chosen = jnp.take_along_axis(scores, target[:, None], axis=-1)[:, 0]
+    return jnp.where(counted, jax.nn.logsumexp(scores, axis=-1) - chosen, 0)
+
+  counted = targets != IGNORED
+  parts = (hidden, jnp.where(counted, targets, 0), counted)
+  total = sum_in_chunks(losses, parts, chunk, wide)
+  return total, jnp.sum(counted).astype(wide)
+
+
+def sum_in_chunks(function, rows, chunk: int, dtype):
+  """Sum of what `function` gives for rows, so many at a time.
+
+  A chunk is computed again in the backward pass. Rows of zeros fill the last.
+
+  Args:
+    function: of a part of `rows`, gives a number for each.
+    rows: arrays [R, ...].
+    chunk: rows at a time.
+    dtype: of the sum.
+  """
+  count = jax.tree.leaves(rows)[0].shape[0]
+  chunk = min(chunk, count)
+
+  def split(x):
+    x = jnp.pad(x, ((0, -count % chunk),) + ((0, 0),) * (x.ndim - 1))
+    return x.reshape(-1, chunk, *x.shape[1:])
 
   @jax.checkpoint
   def one(total, part):
-    rows, target = part
-    scores = logits(params, config, rows).astype(wide)
-    counted = target != IGNORED
-    target = jnp.where(counted, target, 0)
-    chosen = jnp.take_along_axis(scores, target[:, None], axis=-1)[:, 0]
-    loss = jax.nn.logsumexp(scores, axis=-1) - chosen
-    return total + jnp.sum(jnp.where(counted, loss, 0)), None
+    return total + jnp.sum(function(part)), None
 
-  parts = (
-    hidden.reshape(-1, chunk, hidden.shape[-1]),
-    targets.reshape(-1, chunk),
-  )
-  total, _ = jax.lax.scan(one, jnp.zeros((), wide), parts)
-  return total, jnp.sum(targets != IGNORED).astype(wide)
+  start = jnp.zeros((), dtype)
+  return jax.lax.scan(one, start, jax.tree.map(split, rows))[0]
 
 
 def packed_loss(

@@ -1,0 +1,87 @@
+"""Adapters: one finetuned in a single call, as notebooks want it."""
+
+from collections.abc import Mapping, Sequence
+import contextlib
+import tempfile
+
+import jax
+import numpy as np
+
+from lloco_jax.data.contexts import Context
+from lloco_jax.data.examples import Example, check_examples
+from lloco_jax.data.prompts import PLAIN, Prompt
+from lloco_jax.finetuning.loop import TrainingConfig, train
+from lloco_jax.finetuning.optimizer import OptimizerConfig
+from lloco_jax.finetuning.questions import (
+  check_questions,
+  check_rows,
+  question_rows,
+  question_task,
+  row_batches,
+)
+from lloco_jax.model import Model
+from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
+
+
+def finetune(
+  model: Model,
+  examples: Sequence[Example],
+  summaries: Mapping[str, jax.Array],
+  prompt: Prompt = PLAIN,
+  lora: LoraConfig | None = None,
+  epochs: int = 3,
+  questions_per_row: int = 8,
+  learning_rate: float = 2e-4,
+  seed: int = 0,
+  workdir=None,
+) -> Adapter:
+  """Finetunes an adapter to answer from summaries (Tan et al. 2024, 3.2).
+
+  A step is one row: a document's summaries with some of the questions about
+  it. `train.py` does the same from a config, with more settings.
+
+  Args:
+    model: the base, with its tokenizer.
+    examples: the questions and their answers.
+    summaries: [n, D] by document id, of all documents that are asked about.
+    prompt: the words in which questions are asked, then and later.
+    lora: rank, alpha, dropout and targets; the paper's by default.
+    epochs: how often each question is seen.
+    questions_per_row: questions that share one copy of the summaries.
+    learning_rate: at the end of the warm-up.
+    seed: of the adapter's start, the order and the dropout.
+    workdir: folder of checkpoints and metrics, from which the same call goes
+      on after it was stopped; None keeps none.
+
+  Raises:
+    ValueError: there is nothing to learn, a document has no summaries, or a
+      row exceeds the model's window.
+    FloatingPointError: the loss is not finite.
+  """
+  check_examples(examples, summaries)
+  window = model.config.max_position_embeddings
+  rows = question_rows(
+    examples, model.need_tokenizer(), prompt, questions_per_row
+  )
+  check_questions(rows, window)
+  check_rows(rows, {key: len(each) for key, each in summaries.items()}, window)
+  vectors = {key: np.asarray(each) for key, each in summaries.items()}
+
+  def context_of(document_ids, reserve):
+    return Context(np.concatenate([vectors[key] for key in document_ids]))
+
+  training = TrainingConfig(
+    steps=max(epochs * len(rows), 1),
+    seed=seed,
+    checkpoint_every=50,
+    tensorboard=False,
+    optimizer=OptimizerConfig(learning_rate, warmup_ratio=0.04),
+  )
+  adapter = init_adapter(
+    model.config, lora or LoraConfig(), jax.random.key(seed)
+  )
+  batches = row_batches(rows, context_of, 1, seed, window)
+  with contextlib.ExitStack() as stack:
+    if workdir is None:
+      workdir = stack.enter_context(tempfile.TemporaryDirectory())
+    return train(question_task(model, adapter, batches), training, workdir)
