@@ -196,7 +196,9 @@ def write_checkpoint(folder, args, summary_length: int = 0) -> int:
     # As if trained a little: an adapter with B = 0 could be left out unseen.
     pair['b'] = 0.01 * jax.random.normal(key, pair['b'].shape)
   peft.save_adapter(
-    pathlib.Path(folder) / 'adapter', adapter.replace(weights=weights), 'base'
+    pathlib.Path(folder) / 'adapter',
+    adapter.replace(weights=weights),
+    str(folder),
   )
   return config.hidden_size
 
