@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from lloco_jax.compression.corpus import (
   CompressionConfig,
+  StoredSummaries,
   compress_documents,
   store_settings,
 )
@@ -87,9 +88,7 @@ def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
     dataset,
     lambda vectors: check_rows([*rows, *later], vectors, window),
   )
-  contexts = Contexts(
-    dataset.documents.values(), model.tokenizer, summaries, window
-  )
+  contexts = Contexts(dataset.documents, model.tokenizer, summaries, window)
   key = jax.random.key(config.training.seed)
   for name in config.adapters:
     folder = _adapter_folder(workdir, name)
@@ -250,12 +249,12 @@ def _adapter_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
   return workdir / 'adapters' / name
 
 
-def _summaries(config, workdir, model, dataset, check=None) -> dict:
+def _summaries(config, workdir, model, dataset, check=None) -> StoredSummaries:
   """Summary vectors of every document, compressing what is not stored."""
   store = Store(config.compression.store or workdir / 'store')
   stored = compress_documents(
     model,
-    dataset.documents.values(),
+    dataset.documents,
     store,
     CompressionConfig(
       segment_length=config.compression.segment_length,
@@ -265,7 +264,7 @@ def _summaries(config, workdir, model, dataset, check=None) -> dict:
     ),
     check=check,
   )
-  return {name: store.load(entry.key) for name, entry in stored.items()}
+  return StoredSummaries(store, stored)
 
 
 def _examples(dataset: Dataset, split: str) -> tuple[Example, ...]:

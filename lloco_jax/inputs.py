@@ -177,11 +177,9 @@ def _limited(config: ConfigDict, dataset: Dataset) -> Dataset:
   # What nothing asks about any more need not be compressed.
   before = set().union(*map(_asked_about, dataset.splits.values()))
   dropped = before.difference(*sides)
-  documents = {
-    name: document
-    for name, document in dataset.documents.items()
-    if name not in dropped
-  }
+  documents = dataset.documents.only(
+    name for name in dataset.documents if name not in dropped
+  )
   return dataclasses.replace(dataset, documents=documents, splits=splits)
 
 

@@ -67,10 +67,7 @@ def claim(
   fingerprints['model'] = compressor_fingerprint(model)
   fingerprints['tokenizer'] = model.tokenizer.fingerprint
   if dataset is not None:
-    examples = dataset.splits.get('train', ())
-    texts = [each.text for each in dataset.documents_of('train')]
-    data = repr((examples, texts)).encode('utf-8', 'surrogatepass')
-    fingerprints['training_data'] = hashlib.sha256(data).hexdigest()
+    fingerprints['training_data'] = _training_data(dataset)
   try:
     claim_workdir(workdir, {**config.to_dict(), 'fingerprints': fingerprints})
     _lock(workdir)
@@ -79,6 +76,20 @@ def claim(
       f"The workdir '{workdir}' cannot be written ({error.strerror}); choose "
       'another with --workdir.'
     ) from error
+
+
+def _training_data(dataset: Dataset) -> str:
+  """A hash of the training examples and the texts that they are about."""
+  digest = hashlib.sha256()
+
+  def add(text):
+    digest.update(text.encode('utf-8', 'surrogatepass'))
+
+  add(f'({dataset.splits.get("train", ())!r}, [')
+  for place, document in enumerate(dataset.documents_of('train')):
+    add(f'{", " if place else ""}{document.text!r}')
+  add('])')
+  return digest.hexdigest()
 
 
 def _lock(workdir: pathlib.Path) -> None:

@@ -62,5 +62,6 @@ def test_documents_of_a_split_come_once_in_order():
     'validation': (example('3', ('b',)),),
   }
   dataset = Dataset(documents, splits)
-  assert dataset.documents_of('train') == (documents['c'], documents['a'])
-  assert dataset.documents_of('validation') == (documents['b'],)
+  found = tuple(dataset.documents_of('train'))
+  assert found == (documents['c'], documents['a'])
+  assert tuple(dataset.documents_of('validation')) == (documents['b'],)

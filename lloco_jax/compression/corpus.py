@@ -1,35 +1,23 @@
 """The offline stage: every document of a corpus into the summary store."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import hashlib
 
 import jax
 import numpy as np
 
+from lloco_jax.compression.inventory import Inventory, Stored, take_inventory
 from lloco_jax.compression.lockstep import compress_batch
-from lloco_jax.compression.schedule import CompressionConfig, batch_documents
-from lloco_jax.compression.segments import check_compressor, split_length
-from lloco_jax.compression.store import Record, Settings, Store
+from lloco_jax.compression.schedule import CompressionConfig
+from lloco_jax.compression.segments import check_compressor
+from lloco_jax.compression.store import Settings, Store
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import by_id
 from lloco_jax.model import Model
 from lloco_jax.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 5.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Stored:
-  """Where the summaries of a document are, and what they are made of.
-
-  `tokens` were compressed, `cut_tokens` lay behind the token cap.
-  """
-
-  key: str
-  tokens: int
-  cut_tokens: int
-  vectors: int
 
 
 def compressor_fingerprint(model: Model) -> str:
@@ -68,7 +56,7 @@ def store_settings(model: Model, config: CompressionConfig) -> Settings:
 
 def compress_documents(
   model: Model,
-  documents: Iterable[Document],
+  documents: Mapping[str, Document] | Iterable[Document],
   store: Store,
   config: CompressionConfig | None = None,
   progress: bool = True,
@@ -83,7 +71,8 @@ def compress_documents(
 
   Args:
     model: the compressor, with its tokenizer.
-    documents: of the corpus; each id once.
+    documents: of the corpus; each id once. Those of a mapping by id are read
+      one at a time, so that their texts need not fit the memory.
     store: where the summaries are read and written.
     config: how documents are cut and batched.
     progress: prints how far it is. What the token cap cuts off and what is
@@ -100,35 +89,18 @@ def compress_documents(
   """
   config = config or CompressionConfig()
   settings = store_settings(model, config)
-  documents = by_id(documents)
-  keys = {name: settings.key(each.text) for name, each in documents.items()}
-  first_names = {}
-  for name, key in keys.items():
-    first_names.setdefault(key, name)
-  records = {key: store.find(key) for key in first_names}
-  missing = [key for key in records if records[key] is None]
-  if progress and missing:
-    print(f'Tokenising {len(missing)} documents.', flush=True)
-  texts = {}
-  for key in missing:
-    document = documents[first_names[key]]
-    records[key], texts[key] = _tokenise(model, document, key, settings)
-  _say_what_is_cut({name: records[key] for name, key in keys.items()})
+  inventory = take_inventory(model, by_id(documents), store, settings, progress)
+  found = {name: inventory.stored[key] for name, key in inventory.keys.items()}
+  _say_what_is_cut(found, settings.token_cap)
   if check is not None:
-    check({name: _stored(records[key]).vectors for name, key in keys.items()})
-
-  # Only how many segments: their vectors are read when their turn comes.
-  shared = [
-    store.longest_prefix(settings, records[key].chain)[0] for key in missing
-  ]
-  unread = {
-    key: records[key].tokens - segments * config.segment_length
-    for key, segments in zip(missing, shared)
-  }
+    check({name: entry.vectors for name, entry in found.items()})
+  missing = inventory.missing
   if progress:
-    print(_what_is_to_do(len(keys), records, unread), flush=True)
+    print(_what_is_to_do(inventory), flush=True)
   meter = Progress(
-    sum(unread.values()), every=_SECONDS_BETWEEN_LINES, shown=progress
+    sum(map(inventory.unread, missing)),
+    every=_SECONDS_BETWEEN_LINES,
+    shown=progress,
   )
   finished = 0
 
@@ -138,113 +110,95 @@ def compress_documents(
       said += f', {under_way} under way'
     meter.tell(said, at_last=finished == len(missing))
 
-  lengths = [records[key].tokens for key in missing]
-  for batch in batch_documents(lengths, config, shared):
-    batch = [missing[index] for index in batch]
-    planned = sum(unread[key] for key in batch)
+  for batch in inventory.batches(config):
+    planned = sum(map(inventory.unread, batch))
     # Another program may have made some meanwhile, or longer beginnings.
-    left = [key for key in batch if not store.find(key)]
-    known = [store.longest_prefix(settings, records[key].chain) for key in left]
+    left = [inventory.record(key) for key in batch if not store.find(key)]
+    known = [store.longest_prefix(settings, each.chain) for each in left]
     finished += len(batch) - len(left)
     meter.drop(
       planned
       - sum(
-        records[key].tokens - segments * config.segment_length
-        for key, (segments, _) in zip(left, known)
+        record.tokens - segments * config.segment_length
+        for record, (segments, _) in zip(left, known)
       )
     )
     if not left:
       tell()
       continue
-    ids = [texts[key] for key in left]
+    ids = [inventory.ids(record.key) for record in left]
     under_way = len(left)
     for read, done in compress_batch(
       model.params, model.config, config, ids, known
     ):
       for row, vectors in done:
-        store.save(records[left[row]], vectors)
+        store.save(left[row], vectors)
       finished += len(done)
       under_way -= len(done)
       meter.add(read)
       tell(under_way)
-  return {name: _stored(records[key]) for name, key in keys.items()}
+  return found
 
 
-def _tokenise(model, document, key, settings) -> tuple[Record, np.ndarray]:
-  """The record of a document that is to be compressed, and its token ids."""
-  ids = model.tokenizer.encode(document.text, settings.block_characters)
-  ids = np.asarray(ids, np.int32)
-  if ids.size == 0:
-    raise ValueError(
-      f"Document '{document.id}' has no tokens; remove it or give it a text."
-    )
-  if ids.max() >= model.config.vocab_size:
-    raise ValueError(
-      f"Document '{document.id}' has the token id {ids.max()}, outside the "
-      f"model's vocabulary of {model.config.vocab_size}; the tokenizer is of "
-      'another checkpoint.'
-    )
-  kept = ids[: settings.token_cap]
-  record = Record(
-    key=key,
-    document=document.id,
-    settings=settings,
-    tokens=len(kept),
-    cut_tokens=len(ids) - len(kept),
-    segment_lengths=tuple(split_length(len(kept), settings.segment_length)),
-    chain=tuple(settings.chain(kept)),
-  )
-  return record, kept
+class StoredSummaries(Mapping[str, np.ndarray]):
+  """Summary vectors [n, D] by document id, read when they are asked for.
+
+  `stored` is what `compress_documents` returned.
+  """
+
+  def __init__(self, store: Store, stored: Mapping[str, Stored]):
+    self._store, self._stored = store, stored
+
+  def __getitem__(self, id: str) -> np.ndarray:
+    return self._store.load(self._stored[id].key)
+
+  def __contains__(self, id) -> bool:
+    return id in self._stored
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._stored)
+
+  def __len__(self) -> int:
+    return len(self._stored)
 
 
-def _stored(record: Record) -> Stored:
-  settings = record.settings
-  segments = len(record.segment_lengths) if settings.accumulate else 1
-  return Stored(
-    record.key,
-    record.tokens,
-    record.cut_tokens,
-    segments * settings.summary_length,
-  )
-
-
-def _say_what_is_cut(records: dict[str, Record]) -> None:
+def _say_what_is_cut(found: dict[str, Stored], token_cap: int) -> None:
   """Prints a line for each document that the token cap shortens."""
-  cut = {name: each for name, each in records.items() if each.cut_tokens}
-  for name, record in cut.items():
+  cut = {name: each for name, each in found.items() if each.cut_tokens}
+  for name, entry in cut.items():
     print(
-      f"Document '{name}' has {record.tokens + record.cut_tokens:,} tokens; "
-      f'the last {record.cut_tokens:,} are cut off '
-      f'(token_cap = {record.settings.token_cap:,}).',
+      f"Document '{name}' has {entry.tokens + entry.cut_tokens:,} tokens; "
+      f'the last {entry.cut_tokens:,} are cut off '
+      f'(token_cap = {token_cap:,}).',
       flush=True,
     )
   if cut:
-    lost = sum(record.cut_tokens for record in cut.values())
-    every = lost + sum(record.tokens for record in records.values())
+    lost = sum(entry.cut_tokens for entry in cut.values())
+    every = lost + sum(entry.tokens for entry in found.values())
     print(
       f'Cut off in all: {lost:,} of {every:,} tokens, from {len(cut)} of '
-      f'{len(records)} documents.',
+      f'{len(found)} documents.',
       flush=True,
     )
 
 
-def _what_is_to_do(
-  documents: int, records: dict[str, Record], unread: dict[str, int]
-) -> str:
-  if not unread:
+def _what_is_to_do(inventory: Inventory) -> str:
+  documents, texts = len(inventory.keys), len(inventory.stored)
+  missing = inventory.missing
+  if not missing:
     return f'{documents} of {documents} documents are in the store already.'
   parts = []
-  if len(records) > len(unread):
-    parts.append(f'{len(records) - len(unread)} in the store already')
-  if documents > len(records):
-    parts.append(f"{documents - len(records)} with another one's text")
-  tokens = sum(records[key].tokens for key in unread)
-  shared = tokens - sum(unread.values())
+  if texts > len(missing):
+    parts.append(f'{texts - len(missing)} in the store already')
+  if documents > texts:
+    parts.append(f"{documents - texts} with another one's text")
+  unread = sum(map(inventory.unread, missing))
+  shared = sum(inventory.stored[key].tokens for key in missing) - unread
   if shared:
     parts.append(f'{shared:,} more tokens known from the store')
   aside = f' ({"; ".join(parts)})' if parts else ''
   return (
-    f'Compressing {len(unread)} of {documents} documents, '
-    f'{sum(unread.values()):,} tokens{aside}. Each new shape is compiled '
-    'first, so the start is slow.'
+    f'Compressing {len(missing)} of {documents} documents, '
+    f'{unread:,} tokens{aside}. Each new shape is compiled first, so the '
+    'start is slow.'
   )

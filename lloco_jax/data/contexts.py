@@ -16,6 +16,7 @@ import numpy as np
 from lloco_jax.buckets import bucket
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import by_id
+from lloco_jax.scratch import Scratch
 
 SMALLEST_CONTEXT = 64
 
@@ -57,8 +58,9 @@ class Context:
 class Contexts:
   """Makes the contexts of a split's documents.
 
-  Texts are tokenised once. The texts of an example about several documents
-  are joined by an empty line, their summaries one after the other.
+  Texts are tokenised once, and their token ids lie on the disk. The texts of
+  an example about several documents are joined by an empty line, their
+  summaries one after the other.
 
   Args:
     documents: of the split; other documents' summaries come from among them.
@@ -69,7 +71,7 @@ class Contexts:
 
   def __init__(
     self,
-    documents: Iterable[Document],
+    documents: Mapping[str, Document] | Iterable[Document],
     tokenizer,
     summaries: Mapping[str, np.ndarray],
     window: int,
@@ -79,7 +81,8 @@ class Contexts:
     self._tokenizer = tokenizer
     self._summaries = summaries
     self._window = window
-    self._tokens = {}
+    self._tokens = Scratch()
+    self._places = {}
 
   def of(
     self,
@@ -130,12 +133,13 @@ class Contexts:
     Raises:
       ValueError: a document is unknown.
     """
-    if document_ids not in self._tokens:
+    if document_ids not in self._places:
       text = '\n\n'.join(self._find(key).text for key in document_ids)
-      self._tokens[document_ids] = np.asarray(
-        self._tokenizer.encode(text), np.int32
-      )
-    return self._tokens[document_ids]
+      tokens = np.asarray(self._tokenizer.encode(text), np.int32)
+      self._places[document_ids] = self._tokens.add(tokens.tobytes())
+      return tokens
+    data = self._tokens.read(self._places[document_ids])
+    return np.frombuffer(data, np.int32)
 
   def _passages(self, spans):
     gap = np.asarray(self._tokenizer.encode('\n\n'), np.int32)

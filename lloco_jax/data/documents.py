@@ -1,7 +1,11 @@
 """Documents: the long texts that questions are asked about."""
 
+from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
+import hashlib
 import pathlib
+
+from lloco_jax.scratch import Scratch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +41,58 @@ class Document:
       ) from None
 
 
+class DocumentFile(Mapping[str, Document]):
+  """Documents by id, whose texts lie on the disk until they are asked for.
+
+  So a corpus takes the memory of its ids. Every access reads the text anew.
+
+  Raises:
+    ValueError: two documents share an id.
+  """
+
+  def __init__(self, documents: Iterable[Document] = ()):
+    self._texts = Scratch()
+    self._entries = {}
+    for document in documents:
+      self.add(document)
+
+  def add(self, document: Document) -> None:
+    """Files a document; raises ValueError where its id is taken."""
+    if document.id in self._entries:
+      raise ValueError(
+        f"Two documents have the id '{document.id}'; give each its own."
+      )
+    place = self._texts.add(document.text.encode('utf-8'))
+    self._entries[document.id] = (place, document.group)
+
+  def only(self, ids: Iterable[str]) -> 'DocumentFile':
+    """These of the documents, in this order; their texts are not copied."""
+    part = DocumentFile()
+    part._texts = self._texts
+    part._entries = {id: self._entries[id] for id in ids}
+    return part
+
+  def __getitem__(self, id: str) -> Document:
+    place, group = self._entries[id]
+    return Document(id, self._texts.read(place).decode('utf-8'), group)
+
+  def __contains__(self, id) -> bool:
+    return id in self._entries
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._entries)
+
+  def __len__(self) -> int:
+    return len(self._entries)
+
+
 class Collection:
   """Documents of a group, each text once."""
 
   def __init__(self, group: str):
     self._group = group
     self._ids = {}
-    self.documents = {}
+    self.documents = DocumentFile()
 
   def add(self, id: str, text: str) -> str:
     """Files a text, and gives the id that it has.
@@ -54,15 +103,17 @@ class Collection:
     Raises:
       ValueError: as Document.
     """
-    known = self._ids.get(text)
+    # The hash stands for a text, or all of them would stay in memory.
+    digest = hashlib.sha256(text.encode('utf-8', 'surrogatepass')).digest()
+    known = self._ids.get(digest)
     if known is not None:
       return known
     unique, number = id, 1
     while unique in self.documents:
       number += 1
       unique = f'{id} ({number})'
-    self.documents[unique] = Document(unique, text, self._group)
-    self._ids[text] = unique
+    self.documents.add(Document(unique, text, self._group))
+    self._ids[digest] = unique
     return unique
 
 

@@ -1,11 +1,11 @@
 """Examples: questions with their answers, asked about documents."""
 
 import collections
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, ValuesView
 import dataclasses
 import pathlib
 
-from lloco_jax.data.documents import Collection, Document
+from lloco_jax.data.documents import Collection, Document, DocumentFile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +76,7 @@ def check_examples(
 class Dataset:
   """Documents by id, and examples by split ('train', 'validation').
 
+  However the documents are given, their texts are on the disk afterwards.
   `files` are the names of the files that they come from, if any: a score on
   a part of a benchmark has to be told from one on the whole.
 
@@ -88,24 +89,32 @@ class Dataset:
   files: tuple[str, ...] = ()
 
   def __post_init__(self):
-    for key, document in self.documents.items():
-      if key != document.id:
-        raise ValueError(
-          f"Document '{document.id}' is filed under '{key}'; use its id."
-        )
+    if not isinstance(self.documents, DocumentFile):
+      for key, document in self.documents.items():
+        if key != document.id:
+          raise ValueError(
+            f"Document '{document.id}' is filed under '{key}'; use its id."
+          )
+      filed = DocumentFile(self.documents.values())
+      object.__setattr__(self, 'documents', filed)
     check_examples(
       (example for split in self.splits.values() for example in split),
       self.documents,
     )
 
-  def documents_of(self, split: str) -> tuple[Document, ...]:
+  def document_ids(self, split: str) -> tuple[str, ...]:
     """The documents that examples of `split` ask about, each once."""
-    ids = dict.fromkeys(
-      document_id
-      for example in self.splits.get(split, ())
-      for document_id in example.document_ids
+    return tuple(
+      dict.fromkeys(
+        document_id
+        for example in self.splits.get(split, ())
+        for document_id in example.document_ids
+      )
     )
-    return tuple(self.documents[document_id] for document_id in ids)
+
+  def documents_of(self, split: str) -> ValuesView[Document]:
+    """The documents of `document_ids`, each read when its turn comes."""
+    return self.documents.only(self.document_ids(split)).values()
 
 
 def dataset_of_files(
@@ -124,12 +133,18 @@ def dataset_of_files(
   return Dataset(collection.documents, splits, names)
 
 
-def by_id(documents: Iterable[Document]) -> dict[str, Document]:
+def by_id(
+  documents: Mapping[str, Document] | Iterable[Document],
+) -> Mapping[str, Document]:
   """Files documents under their ids, in their order.
+
+  A mapping is returned as it is: its documents may lie on the disk.
 
   Raises:
     ValueError: two documents share an id.
   """
+  if isinstance(documents, Mapping):
+    return documents
   documents = tuple(documents)
   doubled = _first_repeated(document.id for document in documents)
   if doubled is not None:

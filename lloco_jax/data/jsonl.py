@@ -9,8 +9,8 @@ example a line (`id`, `question`, `answer` or `answers`, `document_id` or
 from collections.abc import Callable
 import pathlib
 
-from lloco_jax.data.documents import Document
-from lloco_jax.data.examples import Dataset, Example, by_id
+from lloco_jax.data.documents import Document, DocumentFile
+from lloco_jax.data.examples import Dataset, Example
 from lloco_jax.data.records import at, read_json_lines, text, texts
 
 _DOCUMENTS = 'documents.jsonl'
@@ -53,14 +53,17 @@ def read_jsonl(folder: str | pathlib.Path) -> Dataset:
       f"'{folder}' has neither train.jsonl nor validation.jsonl; write one "
       'with an example a line.'
     )
-  documents = list(_read(folder / _DOCUMENTS, _DOCUMENT_FIELDS, _document))
+  documents = DocumentFile()
+  for document in _read(folder / _DOCUMENTS, _DOCUMENT_FIELDS, _document):
+    with at(str(folder)):
+      documents.add(document)
   splits = {
     split: tuple(_read(path, _EXAMPLE_FIELDS, _example))
     for split, path in paths.items()
   }
   try:
     files = (_DOCUMENTS, *(path.name for path in paths.values()))
-    return Dataset(by_id(documents), splits, files)
+    return Dataset(documents, splits, files)
   except ValueError as error:
     raise ValueError(f'{folder}: {error}') from None
 

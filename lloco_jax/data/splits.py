@@ -33,7 +33,7 @@ def split_documents(dataset: Dataset, share: float, seed: int) -> Dataset:
     )
   ((name, examples),) = dataset.splits.items()
   ids = sorted(
-    (document.id for document in dataset.documents_of(name)),
+    dataset.document_ids(name),
     key=lambda id: hashlib.sha256(f'{seed}/{id}'.encode()).digest(),
   )
   count = int(np.ceil(round(share * len(ids), 9)))
