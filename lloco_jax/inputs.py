@@ -1,16 +1,25 @@
 """What a config names: the checkpoints, and the documents and examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
+import pathlib
 
 from ml_collections import ConfigDict
 
-from lloco_jax.data import hotpotqa, longbench, needle, scrolls, squad
+from lloco_jax.data import (
+  fairytaleqa,
+  hotpotqa,
+  longbench,
+  needle,
+  qmsum,
+  quality,
+  scrolls,
+  squad,
+)
+from lloco_jax.data.downloads import Download, fetch
 from lloco_jax.data.examples import Dataset
-from lloco_jax.data.fairytaleqa import read_fairytaleqa
 from lloco_jax.data.jsonl import read_jsonl
-from lloco_jax.data.qmsum import read_qmsum
-from lloco_jax.data.quality import read_quality
+from lloco_jax.data.prepared import Prepared, Rows
 from lloco_jax.data.reports import make_dataset
 from lloco_jax.data.splits import sample, split_documents, teach_every_answer
 from lloco_jax.model import Model
@@ -56,6 +65,7 @@ def load_dataset(
     ValueError: the config names no source or split, or a file is damaged; or
       needles are to be made without a tokenizer.
     FileNotFoundError: files are missing; the message says where to get them.
+    OSError: they cannot be fetched.
   """
   if config.source == 'reports':
     return make_dataset(
@@ -73,52 +83,134 @@ def load_dataset(
       f'{", ".join(_SOURCES)}, needle.'
     )
   source = _SOURCES[config.source]
-  if not config.path:
-    raise ValueError(
-      'config.data.path is empty; name the folder of the data, which holds '
-      f'{source.holds}.'
-    )
   if config.part not in (source.parts or ('',)):
     allowed = ', '.join(source.parts) or "'', as it has no parts"
     raise ValueError(
       f"config.data.part is '{config.part}'; for {config.source} it must be "
       f'{"one of " if source.parts else ""}{allowed}.'
     )
+  splits = ('train', evaluated)
   part = (config.part,) if source.parts else ()
-  dataset = source.read(config.path, *part, splits=('train', evaluated))
+  found = None if config.path else source.prepared_rows(config.part, splits)
+  if found:
+    place, dataset = 'tensorflow_datasets', source.of_rows(found, *part)
+  else:
+    place = config.path or source.fetched(config, splits)
+    dataset = source.read(place, *part, splits=splits)
   if config.validation_share and 'train' not in dataset.splits:
     dataset = split_documents(dataset, config.validation_share, config.seed)
-  return _limited(config, dataset)
+  return _limited(config, dataset, place)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Source:
-  """Reads a data set from its official files; `holds` names them."""
+  """Where a data set comes from, and what makes a dataset of it.
+
+  `read` takes a folder of its official files, and `holds` names them; `get`
+  says for a part how they are got. `prepared` is what tensorflow_datasets has
+  for a part, whose rows `of_rows` takes; `downloads` are files by part and
+  split whose checksums are known.
+  """
 
   read: Callable[..., Dataset]
   holds: str
   parts: tuple[str, ...] = ()
+  get: Callable[[str], str] | None = None
+  prepared: Callable[[str], Prepared] | None = None
+  of_rows: Callable[..., Dataset] | None = None
+  downloads: Mapping[str, Mapping[str, Download]] = dataclasses.field(
+    default_factory=dict
+  )
+
+  def prepared_rows(
+    self, part: str, splits: tuple[str, ...]
+  ) -> dict[str, Rows] | None:
+    """What tensorflow_datasets has prepared of the splits, if anything."""
+    return self.prepared(part).find(splits) if self.prepared else None
+
+  def fetched(
+    self, config: ConfigDict, splits: tuple[str, ...]
+  ) -> pathlib.Path:
+    """The folder of the official files, where their checksums are known.
+
+    Raises:
+      ValueError: they are not.
+      OSError: they cannot be fetched.
+    """
+    if config.part in self.downloads:
+      files = self.downloads[config.part]
+      wanted = [files[split] for split in splits if split in files]
+      return fetch(wanted, config.source)
+    said = [
+      'config.data.path is empty; name the folder of the data, which holds '
+      f'{self.holds}'
+    ]
+    if self.get:
+      said.append(self.get(config.part).rstrip('.'))
+    if self.prepared:
+      said.append(
+        "or prepare it with tensorflow_datasets (pip install 'lloco_jax[tfds]')"
+        f' by {self.prepared(config.part).command}'
+      )
+    raise ValueError(f'{"; ".join(said)}.')
 
 
+_BUILDERS = 'lloco_jax.data.builders'
 _SOURCES = {
   'jsonl': _Source(
     lambda path, splits: read_jsonl(path),
     'documents.jsonl, train.jsonl and validation.jsonl',
   ),
   'scrolls': _Source(
-    scrolls.read_scrolls, 'train.jsonl and validation.jsonl', scrolls.PARTS
+    scrolls.read_scrolls,
+    'train.jsonl and validation.jsonl',
+    scrolls.PARTS,
+    scrolls.download,
+    lambda part: Prepared(f'{_BUILDERS}.scrolls_dataset_builder', part),
+    scrolls.scrolls_of_rows,
   ),
   'quality': _Source(
-    read_quality, 'QuALITY.v1.0.1.htmlstripped.train and .dev'
+    quality.read_quality,
+    'QuALITY.v1.0.1.htmlstripped.train and .dev',
+    # Not tensorflow_datasets', which is the older version 0.9.
+    get=lambda _: quality.DOWNLOAD,
   ),
-  'qmsum': _Source(read_qmsum, 'train.jsonl and val.jsonl'),
-  'squad': _Source(squad.read_squad, 'dev-v1.1.json', squad.PARTS),
-  'fairytaleqa': _Source(read_fairytaleqa, 'data-by-train-split'),
+  'qmsum': _Source(
+    qmsum.read_qmsum,
+    'train.jsonl and val.jsonl',
+    get=lambda _: qmsum.DOWNLOAD,
+  ),
+  'squad': _Source(
+    squad.read_squad,
+    'dev-v1.1.json',
+    squad.PARTS,
+    # Not tensorflow_datasets', which keeps no order of an article's paragraphs.
+    downloads=squad.DOWNLOADS,
+  ),
+  'fairytaleqa': _Source(
+    fairytaleqa.read_fairytaleqa,
+    'data-by-train-split',
+    get=lambda _: fairytaleqa.DOWNLOAD,
+    prepared=lambda _: Prepared(f'{_BUILDERS}.fairytaleqa_dataset_builder'),
+    of_rows=fairytaleqa.fairytaleqa_of_rows,
+  ),
   'hotpotqa': _Source(
-    hotpotqa.read_hotpotqa, 'hotpot_train_v1.1.json', hotpotqa.PARTS
+    hotpotqa.read_hotpotqa,
+    'hotpot_train_v1.1.json',
+    hotpotqa.PARTS,
+    prepared=lambda part: Prepared(
+      f'{_BUILDERS}.hotpotqa_dataset_builder', part
+    ),
+    of_rows=hotpotqa.hotpotqa_of_rows,
+    downloads=hotpotqa.DOWNLOADS,
   ),
   'longbench': _Source(
-    longbench.read_longbench, 'a .jsonl file a task', tuple(longbench.TASKS)
+    longbench.read_longbench,
+    'a .jsonl file a task',
+    tuple(longbench.TASKS),
+    lambda _: longbench.DOWNLOAD,
+    lambda part: Prepared(f'{_BUILDERS}.longbench_dataset_builder', part),
+    longbench.longbench_of_rows,
   ),
 }
 
@@ -148,8 +240,11 @@ def _load_needles(config: ConfigDict, tokenizer: Callable | None) -> Dataset:
   )
 
 
-def _limited(config: ConfigDict, dataset: Dataset) -> Dataset:
-  """The dataset within the limits of the config, told in a line."""
+def _limited(config: ConfigDict, dataset: Dataset, place='') -> Dataset:
+  """The dataset within the limits of the config, told in a line.
+
+  `place` says where the files of the dataset are.
+  """
   splits, said = {}, []
   for name, examples in dataset.splits.items():
     limits = 'train' if name == 'train' else 'validation'
@@ -167,7 +262,7 @@ def _limited(config: ConfigDict, dataset: Dataset) -> Dataset:
       splits[name] = teach_every_answer(splits[name])
       said[-1] += f', {len(splits[name]):,} answers to learn'
   if dataset.files:
-    origin = f'from {", ".join(dataset.files)} in {config.path}'
+    origin = f'from {", ".join(dataset.files)} in {place}'
   else:
     origin = f'from texts in {config.path}' if config.path else 'made texts'
   print(f'Data: {"; ".join(said)}; {origin}.', flush=True)

@@ -132,7 +132,10 @@ def test_a_document_in_both_splits_is_told(tmp_path, capsys):
   ('fields', 'message'),
   [
     ({'source': 'web'}, 'must be one of reports, jsonl, scrolls, quality, qms'),
-    ({'path': ''}, 'path is empty; name the folder .* hotpot_train_v1.1.json'),
+    (
+      {'source': 'quality', 'part': '', 'path': ''},
+      'path is empty; name the folder .* QuALITY.*; download .* https://raw',
+    ),
     ({'part': ''}, "part is ''; for hotpotqa it must be one of fullwiki, dist"),
     (
       {'source': 'quality'},

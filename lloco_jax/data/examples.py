@@ -6,6 +6,7 @@ import dataclasses
 import pathlib
 
 from lloco_jax.data.documents import Collection, Document, DocumentFile
+from lloco_jax.data.prepared import Rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,9 +119,9 @@ class Dataset:
 
 
 def dataset_of_files(
-  group: str, files: Mapping[str, pathlib.Path], read: Callable
+  group: str, files: Mapping[str, pathlib.Path | Rows], read: Callable
 ) -> Dataset:
-  """The dataset of a file a split, whose documents are of one group.
+  """The dataset of a file a split, or its rows, with documents of one group.
 
   `read(file, split, collection)` gives the examples of a file, and adds their
   documents to the collection.

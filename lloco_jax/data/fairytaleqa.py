@@ -6,10 +6,12 @@ answered, `answer4`. Tags: 'local' or 'summary', 'explicit' or 'implicit', and
 the attribute asked about, such as 'causal relationship'.
 """
 
+from collections.abc import Mapping
 import pathlib
 
 from lloco_jax.data.documents import Collection
-from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.examples import Dataset, Example, dataset_of_files
+from lloco_jax.data.prepared import Rows, rows_of
 from lloco_jax.data.records import at, distinct, read_csv, split_files, text
 
 DOWNLOAD = (
@@ -39,17 +41,32 @@ def read_fairytaleqa(
   collection = Collection('fairytaleqa')
   return Dataset(
     collection.documents,
-    {split: _read(folder, collection) for split, folder in folders.items()},
+    {
+      split: _read(_stories(folder), collection)
+      for split, folder in folders.items()
+    },
     tuple(f'questions/{folder.name}' for folder in folders.values()),
   )
 
 
-def _read(folder, collection):
+def fairytaleqa_of_rows(splits: Mapping[str, Rows]) -> Dataset:
+  """As `read_fairytaleqa`, of what tensorflow_datasets has prepared."""
+  return dataset_of_files(
+    'fairytaleqa',
+    splits,
+    lambda rows, _, collection: _read(_prepared_stories(rows), collection),
+  )
+
+
+def _stories(folder):
+  """The place, name, sections, and placed questions of every story."""
   if not folder.is_dir():
     raise ValueError(f"'{folder}' is no folder of question files; {DOWNLOAD}")
   stories = folder.parent.parent / 'section-stories' / folder.name
-  examples = []
-  for path in sorted(folder.glob(f'*{_QUESTIONS}')):
+  paths = sorted(folder.glob(f'*{_QUESTIONS}'))
+  if not paths:
+    raise ValueError(f"'{folder}' holds no *{_QUESTIONS} files; {DOWNLOAD}")
+  for path in paths:
     name = path.name.removesuffix(_QUESTIONS)
     story = stories / f'{name}{_STORY}'
     if not story.is_file():
@@ -59,11 +76,26 @@ def _read(folder, collection):
     sections = [
       text(fields, 'text') for _, fields in read_csv(story, ('text',))
     ]
-    with at(str(story)):
+    yield str(story), name, sections, read_csv(path, _COLUMNS)
+
+
+def _prepared_stories(rows):
+  for place, fields in rows:
+    questions = [
+      (f'{place}, question {number}', question)
+      for number, question in enumerate(rows_of(fields['questions']), 1)
+    ]
+    yield place, fields['story'], fields['sections'], questions
+
+
+def _read(stories, collection):
+  examples = []
+  for place, name, sections, questions in stories:
+    with at(place):
       document = collection.add(name, '\n\n'.join(sections))
     # Some files give a question_id twice, so rows are counted.
-    for number, (place, fields) in enumerate(read_csv(path, _COLUMNS), 1):
-      with at(place):
+    for number, (row, fields) in enumerate(questions, 1):
+      with at(row):
         examples.append(
           Example(
             f'{name}-{number}',
@@ -73,6 +105,4 @@ def _read(folder, collection):
             distinct(fields[tag] for tag in _TAGS),
           )
         )
-  if not examples:
-    raise ValueError(f"'{folder}' holds no *{_QUESTIONS} files; {DOWNLOAD}")
   return tuple(examples)

@@ -8,9 +8,13 @@ in 'fullwiki' the paragraphs of validation are retrieved ones. Tags: the type
 support the answer are there.
 """
 
+from collections.abc import Mapping
+import itertools
 import pathlib
 
+from lloco_jax.data.downloads import Download
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
+from lloco_jax.data.prepared import Rows
 from lloco_jax.data.records import (
   at,
   identifier,
@@ -20,13 +24,39 @@ from lloco_jax.data.records import (
 )
 
 PARTS = ('fullwiki', 'distractor')
+_URL = 'http://curtis.ml.cmu.edu/datasets/hotpot/'
+# Sizes and hashes: datasets/hotpot_qa/dataset_infos.json of
+# github.com/huggingface/datasets.
+_TRAIN = Download(
+  f'{_URL}hotpot_train_v1.1.json',
+  566_426_227,
+  '26650cf50234ef5fb2e664ed70bbecdfd87815e6bffc257e068efea5cf7cd316',
+)
+DOWNLOADS = {
+  'fullwiki': {
+    'train': _TRAIN,
+    'validation': Download(
+      f'{_URL}hotpot_dev_fullwiki_v1.json',
+      47_454_698,
+      '2f1f3e594a3066a3084cc57950ca2713c24712adaad03af6ccce18d1846d5618',
+    ),
+  },
+  'distractor': {
+    'train': _TRAIN,
+    'validation': Download(
+      f'{_URL}hotpot_dev_distractor_v1.json',
+      46_320_117,
+      '4e9ecb5c8d3b719f624d66b60f8d56bf227f03914f5f0753d6fa1b359d7104ea',
+    ),
+  },
+}
 
 
 def download(part: str) -> str:
   """Where the official files are, as the end of a sentence."""
   return (
     f'download hotpot_train_v1.1.json and hotpot_dev_{part}_v1.json from '
-    'http://curtis.ml.cmu.edu/datasets/hotpot/.'
+    f'{_URL}.'
   )
 
 
@@ -47,13 +77,41 @@ def read_hotpotqa(
   }
   files = split_files(path, patterns, splits, download(part))
   return dataset_of_files(
-    'hotpotqa', files, lambda file, _, collection: _read(file, collection)
+    'hotpotqa',
+    files,
+    lambda file, _, collection: _read(read_json_array(file), collection),
   )
 
 
-def _read(path, collection):
+def hotpotqa_of_rows(splits: Mapping[str, Rows], part: str) -> Dataset:
+  """As `read_hotpotqa`, of what tensorflow_datasets has prepared."""
+  return dataset_of_files(
+    'hotpotqa',
+    splits,
+    lambda rows, _, collection: _read(_as_in_files(rows), collection),
+  )
+
+
+def _as_in_files(rows):
+  for place, fields in rows:
+    facts, context = fields['supporting_facts'], fields['context']
+    sentences = iter(fields['sentences'])
+    yield (
+      place,
+      {
+        **fields,
+        'supporting_facts': list(zip(facts['title'], facts['sentence'])),
+        'context': [
+          (title, list(itertools.islice(sentences, count)))
+          for title, count in zip(context['title'], context['sentences'])
+        ],
+      },
+    )
+
+
+def _read(rows, collection):
   examples = []
-  for place, fields in read_json_array(path):
+  for place, fields in rows:
     with at(place):
       id = identifier(fields, '_id')
       paragraphs = _pairs(fields, 'context', _sentences)

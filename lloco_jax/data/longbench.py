@@ -5,10 +5,12 @@ questions are all for validation. Tasks that summarise or count have an empty
 input; the question that stands for it is ours.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import pathlib
 
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
+from lloco_jax.data.prepared import Rows
 from lloco_jax.data.records import (
   at,
   distinct,
@@ -82,13 +84,22 @@ def read_longbench(
     splits = (*splits, 'validation')
   files = split_files(path, patterns, splits, DOWNLOAD)
   return dataset_of_files(
-    part, files, lambda file, _, collection: _read(file, part, collection)
+    part,
+    files,
+    lambda file, _, collection: _read(read_json_lines(file), part, collection),
   )
 
 
-def _read(path, part, collection):
+def longbench_of_rows(splits: Mapping[str, Rows], part: str) -> Dataset:
+  """As `read_longbench`, of what tensorflow_datasets has prepared."""
+  return dataset_of_files(
+    part, splits, lambda rows, _, collection: _read(rows, part, collection)
+  )
+
+
+def _read(rows, part, collection):
   examples = []
-  for place, fields in read_json_lines(path):
+  for place, fields in rows:
     with at(place):
       id, question = identifier(fields, '_id'), text(fields, 'input')
       examples.append(

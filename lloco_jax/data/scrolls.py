@@ -6,10 +6,12 @@ same id are references of one question, and are pooled. A document's id is a
 hash of its text, as rows name questions only.
 """
 
+from collections.abc import Mapping
 import hashlib
 import pathlib
 
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
+from lloco_jax.data.prepared import Rows
 from lloco_jax.data.records import (
   at,
   distinct,
@@ -50,13 +52,22 @@ def read_scrolls(
   }
   files = split_files(path, patterns, splits, download(part))
   return dataset_of_files(
-    part, files, lambda file, _, collection: _read(file, collection)
+    part,
+    files,
+    lambda file, _, collection: _read(read_json_lines(file), collection),
   )
 
 
-def _read(path, collection):
+def scrolls_of_rows(splits: Mapping[str, Rows], part: str) -> Dataset:
+  """As `read_scrolls`, of what tensorflow_datasets has prepared."""
+  return dataset_of_files(
+    part, splits, lambda rows, _, collection: _read(rows, collection)
+  )
+
+
+def _read(rows, collection):
   found = {}
-  for place, fields in read_json_lines(path):
+  for place, fields in rows:
     with at(place):
       id, output = identifier(fields, 'id'), text(fields, 'output')
       question, _, document = text(fields, 'input').partition('\n')

@@ -9,6 +9,7 @@ there. It was written for one paragraph: another of the article may answer it.
 
 import pathlib
 
+from lloco_jax.data.downloads import Download
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.records import (
   at,
@@ -21,16 +22,42 @@ from lloco_jax.data.records import (
 )
 
 PARTS = ('v1.1', 'v2.0')
+_URL = 'https://rajpurkar.github.io/SQuAD-explorer/dataset/'
+# Sizes and hashes: tensorflow_datasets/datasets/squad/checksums.tsv of
+# github.com/tensorflow/datasets.
+DOWNLOADS = {
+  'v1.1': {
+    'train': Download(
+      f'{_URL}train-v1.1.json',
+      30_288_272,
+      '3527663986b8295af4f7fcdff1ba1ff3f72d07d61a20f487cb238a6ef92fd955',
+    ),
+    'validation': Download(
+      f'{_URL}dev-v1.1.json',
+      4_854_279,
+      '95aa6a52d5d6a735563366753ca50492a658031da74f301ac5238b03966972c9',
+    ),
+  },
+  'v2.0': {
+    'train': Download(
+      f'{_URL}train-v2.0.json',
+      42_123_633,
+      '68dcfbb971bd3e96d5b46c7177b16c1a4e7d4bdef19fb204502738552dede002',
+    ),
+    'validation': Download(
+      f'{_URL}dev-v2.0.json',
+      4_370_528,
+      '80a5225e94905956a6446d296ca1093975c4d3b3260f1d6c8f68bc2ab77182d8',
+    ),
+  },
+}
 UNANSWERABLE = 'unanswerable'
 _SPLITS = {'train': 'train', 'validation': 'dev'}
 
 
 def download(part: str) -> str:
   """Where the official files are, as the end of a sentence."""
-  return (
-    f'download train-{part}.json and dev-{part}.json from '
-    'https://rajpurkar.github.io/SQuAD-explorer/dataset/.'
-  )
+  return f'download train-{part}.json and dev-{part}.json from {_URL}.'
 
 
 def read_squad(
