@@ -89,7 +89,8 @@ def finetuning(name):
   config.data = ml_collections.ConfigDict()
   # 'reports' are made from the seed. The others are read from the folder
   # `path`: 'jsonl', your own (data/jsonl.py), or official files of 'scrolls',
-  # 'quality', 'qmsum', 'squad', 'fairytaleqa', 'hotpotqa', 'longbench'. Of
+  # 'quality', 'qmsum', 'squad', 'fairytaleqa', 'hotpotqa', 'longbench', which
+  # with '' tensorflow_datasets may have, or come from their address. Of
   # 'needle' it is a file or folder of texts to hide needles in (.txt, .md,
   # .jsonl); '' makes such texts.
   config.data.source = 'jsonl'
@@ -139,6 +140,10 @@ def finetuning(name):
   # What is finetuned: 'lloco', the controls 'no_context' and 'truncated', and
   # 'full', on as much of the text as fits the window (needs far more memory).
   config.adapters = ('lloco', 'no_context', 'truncated')
+  # Folders or hub names of adapters that those begin with; '' begins afresh.
+  config.start = ml_collections.ConfigDict(
+    {'lloco': '', 'no_context': '', 'truncated': '', 'full': ''}
+  )
   config.batch = ml_collections.ConfigDict()
   config.batch.rows = 1
   config.batch.questions_per_row = 1
@@ -196,6 +201,26 @@ def paper(name, model, source, prompt_name):
   config.training.accumulation = 8
   config.training.optimizer.learning_rate = 2e-5
   config.evaluation.max_new_tokens = 50
+  return config
+
+
+def combined(name, model, parts):
+  """One adapter for several data sets, evaluated on each of them.
+
+  `parts` are experiments by the names of their data sets; their data, prompt
+  and evaluation are taken, and all else from the first of them.
+  """
+  first = next(iter(parts.values()))
+  config = ml_collections.ConfigDict(first.to_dict())
+  config.job = 'combined'
+  config.name = f'{name}_{model}'
+  config.sets = ml_collections.ConfigDict()
+  for part in ('data', 'prompt', 'evaluation'):
+    del config[part]
+  for key, experiment in parts.items():
+    config.sets[key] = {
+      part: experiment[part] for part in ('data', 'prompt', 'evaluation')
+    }
   return config
 
 

@@ -13,7 +13,7 @@ already: it has no training split.
 Published for LLoCO (Tan et al. 2024, arXiv 2404.07979): about 80% for the fixed
 needle at all lengths, by a second-hand summary, and as much is said of random
 needles after finetuning on other cities. The paper goes on from the adapter of
-NarrativeQA; this config finetunes a fresh one. The question and what counts as
+NarrativeQA, as --config.start.lloco=FOLDER does. The question and what counts as
 found, the exact match of the city, are this project's: the paper's are not
 released.
 """

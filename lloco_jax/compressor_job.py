@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import pathlib
 
 import jax
 from ml_collections import ConfigDict
@@ -36,12 +35,13 @@ READERS = ('base', 'compressor')
 _COUNTED = 2_000_000
 
 
-def train_compressor(config: ConfigDict, workdir: pathlib.Path) -> None:
+def train_compressor(config: ConfigDict, workdir=None) -> None:
   """Trains and saves the compressor of a config; see configs/common.py.
 
   Raises:
     ValueError, OSError: the config, the texts or the workdir are unusable.
   """
+  workdir = announce(config, workdir)
   lora = LoraConfig(**config.lora.to_dict())
   training = TrainingConfig(steps=config.steps, **config.training.to_dict())
   _check_evaluation(config)

@@ -2,15 +2,16 @@
 
 from ml_collections import ConfigDict
 
+from lloco_jax.combined_job import evaluate_combined, finetune_combined
 from lloco_jax.compressor_job import evaluate_compressor, train_compressor
 from lloco_jax.finetuning_job import evaluate as evaluate_finetuning
 from lloco_jax.finetuning_job import finetune
 from lloco_jax.nn.llama import REMAT_POLICIES
-from lloco_jax.runs import announce
 
 # What trains, and what evaluates, by config.job.
 _JOBS = {
   'finetuning': (finetune, evaluate_finetuning),
+  'combined': (finetune_combined, evaluate_combined),
   'compressor': (train_compressor, evaluate_compressor),
 }
 
@@ -34,7 +35,7 @@ def train(config: ConfigDict, workdir=None) -> None:
   for name, value in config.batch.items():
     if value < 1:
       raise ValueError(f'config.batch.{name} is {value}; it must be >= 1.')
-  trains(config, announce(config, workdir))
+  trains(config, workdir)
 
 
 def evaluate(config: ConfigDict, workdir=None):

@@ -1,6 +1,6 @@
 """The job that compresses documents and finetunes on them; its evaluation."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import pathlib
 import sys
 
@@ -35,34 +35,28 @@ from lloco_jax.runs import announce, claim, versions
 from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load_tokenizer
 
+# Examples, and the prompt that they are asked with.
+Asked = Sequence[tuple[Prompt, Sequence[Example]]]
 
-def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
+
+def finetune(config: ConfigDict, workdir=None) -> None:
   """Compresses the documents of a config and finetunes its adapters.
 
   Raises:
     ValueError, OSError: the config, the data or the workdir is unusable.
   """
-  unknown = set(config.adapters) - set(systems.FINETUNED_ON)
-  if unknown or not config.adapters:
-    raise ValueError(
-      f'config.adapters is {tuple(config.adapters)}; choose from '
-      f'{", ".join(systems.FINETUNED_ON)}.'
-    )
+  check_adapters(config)
   # What it finds would come late after training.
   evaluation_settings(config.evaluation)
-  lora = LoraConfig(**config.lora.to_dict())
   prompt = Prompt(**config.prompt)
-  dataset = _dataset(config)
-  examples = _examples(dataset, 'train')
+  dataset = load_data(config)
+  examples = examples_of(dataset, 'train')
   groups = {document.group for document in dataset.documents.values()}
   if len(groups) > 1:
     raise ValueError(
       f'The documents are of the groups {", ".join(sorted(groups))}, and a '
       'run finetunes the adapter of one; give each a run of its own.'
     )
-  _, model = load_models(config.model)
-  store_settings(model, CompressionConfig(config.compression.segment_length))
-  window = model.config.max_position_embeddings
   # The questions of the evaluation have to fit as well.
   others = [
     example
@@ -70,9 +64,57 @@ def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
     if split != 'train'
     for example in some
   ]
+  train_adapters(
+    config,
+    announce(config, workdir),
+    dataset,
+    [(prompt, examples)],
+    [(prompt, others)],
+  )
+
+
+def check_adapters(config: ConfigDict) -> None:
+  """Raises ValueError where config.adapters cannot be finetuned."""
+  unknown = set(config.adapters) - set(systems.FINETUNED_ON)
+  if unknown or not config.adapters:
+    raise ValueError(
+      f'config.adapters is {tuple(config.adapters)}; choose from '
+      f'{", ".join(systems.FINETUNED_ON)}.'
+    )
+
+
+def train_adapters(
+  config: ConfigDict,
+  workdir: pathlib.Path,
+  dataset: Dataset,
+  taught: Asked,
+  asked_later: Asked,
+) -> None:
+  """Compresses documents, and finetunes the adapters on questions about them.
+
+  Args:
+    config: the model, and how it compresses and learns.
+    workdir: of the run.
+    dataset: the documents and examples.
+    taught: the examples to learn, by their prompts.
+    asked_later: those of the evaluation, which have to fit as well.
+
+  Raises:
+    ValueError, OSError: as `finetune`.
+  """
+  lora = LoraConfig(**config.lora.to_dict())
+  _, model = load_models(config.model)
+  store_settings(model, CompressionConfig(config.compression.segment_length))
+  window = model.config.max_position_embeddings
   rows, later = (
-    question_rows(some, model.tokenizer, prompt, config.batch.questions_per_row)
-    for some in (examples, others)
+    [
+      row
+      for prompt, examples in asked
+      for row in question_rows(
+        examples, model.tokenizer, prompt, config.batch.questions_per_row
+      )
+    ]
+    for asked in (taught, asked_later)
   )
   check_questions(rows, window)
   if later:
@@ -80,6 +122,11 @@ def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
   a_step = config.batch.rows * config.training.accumulation
   steps = -(-config.epochs * len(rows) // max(a_step, 1))
   training = TrainingConfig(steps=steps, **config.training.to_dict())
+  key = jax.random.key(config.training.seed)
+  first = {
+    name: _first_adapter(config, name, model, lora, key)
+    for name in config.adapters
+  }
   claim(workdir, config, model, dataset)
   summaries = _summaries(
     config,
@@ -89,9 +136,8 @@ def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
     lambda vectors: check_rows([*rows, *later], vectors, window),
   )
   contexts = Contexts(dataset.documents, model.tokenizer, summaries, window)
-  key = jax.random.key(config.training.seed)
   for name in config.adapters:
-    folder = _adapter_folder(workdir, name)
+    folder = adapter_folder(workdir, name)
     if (folder / peft.CONFIG).is_file():
       print(f"The adapter '{name}' is trained: {folder}")
       continue
@@ -103,7 +149,7 @@ def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
     print(f"Finetuning the adapter '{name}' on {kind.value}: {steps} steps.")
     task = question_task(
       model,
-      init_adapter(model.config, lora, key),
+      first[name],
       row_batches(
         rows,
         context_of,
@@ -117,6 +163,32 @@ def finetune(config: ConfigDict, workdir: pathlib.Path) -> None:
     peft.save_adapter(
       folder, adapter, model.name, base_fingerprint=model.fingerprint
     )
+
+
+def _first_adapter(config, name, model, lora, key) -> Adapter:
+  """The adapter that a run begins with: a fresh one, or another run's.
+
+  Raises:
+    ValueError: it is of another size than config.lora says.
+    FileNotFoundError: it is nowhere.
+  """
+  place = config.start[name]
+  if not place:
+    return init_adapter(model.config, lora, key)
+  adapter = peft.load_adapter(
+    place, model.config, model.fingerprint, model.name
+  )
+  sizes = [
+    (each.rank, each.alpha, sorted(each.targets)) for each in (adapter, lora)
+  ]
+  if sizes[0] != sizes[1]:
+    rank, alpha, targets = sizes[0]
+    raise ValueError(
+      f"The adapter {place} that '{name}' starts from has rank {rank}, alpha "
+      f'{alpha:g} and the targets {", ".join(targets)}; set config.lora to '
+      'these.'
+    )
+  return adapter.replace(dropout=lora.dropout)
 
 
 def evaluate(config: ConfigDict, workdir=None) -> results.Results:
@@ -133,9 +205,9 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
       f"config.adapters is {tuple(config.adapters)}; 'lloco' must be among "
       'them, which the others are compared with.'
     )
+  dataset = load_data(config)
+  examples = examples_of(dataset, config.evaluation.split)
   workdir = announce(config, workdir)
-  dataset = _dataset(config)
-  examples = _examples(dataset, config.evaluation.split)
   folders = _adapter_folders(config, workdir, dataset)
   base, model = load_models(config.model)
   claim(workdir, config, model, dataset)
@@ -205,7 +277,7 @@ def _adapter_folders(
   elsewhere = {name: place for name, place in named.items() if place}
   folders = {}
   for name in dict.fromkeys([*config.adapters, *elsewhere]):
-    own = _adapter_folder(workdir, name)
+    own = adapter_folder(workdir, name)
     if name in elsewhere or (own / peft.CONFIG).is_file():
       folders[name] = elsewhere.get(name, own)
   missing = [name for name in config.adapters if name not in folders]
@@ -237,7 +309,8 @@ def _left_out(
   return {'Left out': f'For want of an adapter left out: {said}.'}
 
 
-def _dataset(config: ConfigDict) -> Dataset:
+def load_data(config: ConfigDict) -> Dataset:
+  """The documents and examples of a config; see `load_dataset`."""
   return load_dataset(
     config.data,
     config.evaluation.split,
@@ -245,7 +318,8 @@ def _dataset(config: ConfigDict) -> Dataset:
   )
 
 
-def _adapter_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
+def adapter_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  """Where a run leaves an adapter."""
   return workdir / 'adapters' / name
 
 
@@ -267,7 +341,8 @@ def _summaries(config, workdir, model, dataset, check=None) -> StoredSummaries:
   return StoredSummaries(store, stored)
 
 
-def _examples(dataset: Dataset, split: str) -> tuple[Example, ...]:
+def examples_of(dataset: Dataset, split: str) -> tuple[Example, ...]:
+  """The examples of a split; raises ValueError where there are none."""
   if not dataset.splits.get(split):
     raise ValueError(
       f"The data has no examples of a split '{split}', only of "

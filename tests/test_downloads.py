@@ -33,9 +33,8 @@ def test_a_file_is_fetched_once(tmp_path, cache, capsys):
     folder = fetch([wanted], 'set')
   assert folder == cache / 'data/set'
   assert (folder / 'a.txt').read_text() == 'content'
-  assert (
-    f'Fetching {wanted.url} (0 MB) into {folder}' in capsys.readouterr().out
-  )
+  said = capsys.readouterr().out
+  assert f'Fetching {wanted.url} (0 MB) into {folder}' in said
   # The server is gone.
   assert fetch([wanted], 'set') == folder
   assert not capsys.readouterr().out

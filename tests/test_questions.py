@@ -71,6 +71,7 @@ def rows_of(*counts):
         (tiny.ids(90 * index + n, 4).tolist(), tiny.ids(n, 3).tolist())
         for n in range(count)
       ],
+      tuple(f'{index}-{n}' for n in range(count)),
     )
     for index, count in enumerate(counts)
   ]
@@ -78,7 +79,7 @@ def rows_of(*counts):
 
 def numbered(count):
   """Rows that their prompts tell apart."""
-  return [Row((str(n),), [([n + 1], [1, 2])]) for n in range(count)]
+  return [Row((str(n),), [([n + 1], [1, 2])], ('1',)) for n in range(count)]
 
 
 def drawn(batches, count):
@@ -94,10 +95,10 @@ def test_examples_about_the_same_documents_share_rows():
   pairs = {x.id: encode_example(Characters(), SHORT, x) for x in EXAMPLES}
   rows = question_rows(EXAMPLES, Characters(), SHORT, questions_per_row=2)
   assert rows == [
-    Row(('one',), [pairs['1'], pairs['3']]),
-    Row(('one',), [pairs['5']]),
-    Row(('two',), [pairs['2']]),
-    Row(('one', 'two'), [pairs['4']]),
+    Row(('one',), [pairs['1'], pairs['3']], ('1', '3')),
+    Row(('one',), [pairs['5']], ('5',)),
+    Row(('two',), [pairs['2']], ('2',)),
+    Row(('one', 'two'), [pairs['4']], ('4',)),
   ]
   single = question_rows(EXAMPLES, Characters(), SHORT, questions_per_row=1)
   assert [row.questions for row in single] == [
@@ -163,9 +164,9 @@ def test_a_batch_pads_to_its_longest_context():
 def test_a_text_leaves_room_for_the_longest_question_of_its_row():
   long = ([7] * 30, [8, 9])
   rows = [
-    Row(('a',), [([1], [2, 3]), long]),
-    Row(('b',), [([1], [2, 3])]),
-    Row(('c',), [long]),
+    Row(('a',), [([1], [2, 3]), long], ('1', '2')),
+    Row(('b',), [([1], [2, 3])], ('3',)),
+    Row(('c',), [long], ('4',)),
   ]
   texts = {'a': 'x' * 90, 'b': 'y' * 90, 'c': 'z' * 10}
   contexts = Contexts(
@@ -204,7 +205,7 @@ def test_questions_of_a_row_count_as_if_each_had_its_own():
   """Against the public loss of one question behind an unpadded context."""
   context_of, rows = vectors(5, 9), rows_of(3, 2)
   single = [
-    Row(row.document_ids, [question])
+    Row(row.document_ids, [question], ('1',))
     for row in rows
     for question in row.questions
   ]
@@ -298,7 +299,12 @@ def test_rows_that_exceed_the_window_are_refused():
   check_rows(rows, counts, 37)
   with pytest.raises(ValueError, match='no training examples'):
     check_questions([], 7)
-  with pytest.raises(ValueError, match='about 0 takes 7 positions .* of 6'):
+  with pytest.raises(ValueError, match="example '0-0' takes 7 .* of 6"):
     check_questions(rows, 6)
-  with pytest.raises(ValueError, match=r'of 1 \(30 positions\) .* of 36'):
+  row = Row(('2',), [([1], [2]), ([1, 1], [2, 3])], ('short', 'long'))
+  with pytest.raises(ValueError, match="example 'long' takes 4 .* of 3"):
+    check_questions([row], 3)
+  with pytest.raises(
+    ValueError, match=r"of 1 \(30 positions\) .*'1-0' .* of 36"
+  ):
     check_rows(rows, counts, 36)

@@ -88,7 +88,7 @@ def test_bad_settings_are_refused_before_compression(
 def test_a_question_beyond_the_window_is_refused_before_compression(tmp_path):
   config = small_config(write_model(tmp_path / 'model', window=24))
   config.compression.segment_length = 16
-  with pytest.raises(ValueError, match='A question about .* window of 24'):
+  with pytest.raises(ValueError, match="of example '.*' takes .* window of 24"):
     experiment.train(config, tmp_path / 'w')
   assert not (tmp_path / 'w/store').exists()
 

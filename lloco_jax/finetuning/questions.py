@@ -28,10 +28,25 @@ _EPOCHS = 2**31
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """Documents, and (prompt ids, answer ids) of questions about them."""
+  """Documents, and (prompt ids, answer ids) of questions about them.
+
+  `example_ids` name the questions in errors.
+  """
 
   document_ids: tuple[str, ...]
   questions: list[tuple[list[int], list[int]]]
+  example_ids: tuple[str, ...]
+
+  @property
+  def longest(self) -> int:
+    """Tokens of its longest question with the answer."""
+    return max(len(prompt) + len(answer) for prompt, answer in self.questions)
+
+  @property
+  def longest_id(self) -> str:
+    """The example whose question that is."""
+    lengths = [len(prompt) + len(answer) for prompt, answer in self.questions]
+    return self.example_ids[lengths.index(max(lengths))]
 
 
 def question_rows(
@@ -44,10 +59,16 @@ def question_rows(
   by_documents = {}
   for example in examples:
     pair = encode_example(tokenizer, prompt, example)
-    by_documents.setdefault(example.document_ids, []).append(pair)
+    pairs, ids = by_documents.setdefault(example.document_ids, ([], []))
+    pairs.append(pair)
+    ids.append(example.id)
   return [
-    Row(document_ids, pairs[start : start + questions_per_row])
-    for document_ids, pairs in by_documents.items()
+    Row(
+      document_ids,
+      pairs[start : start + questions_per_row],
+      tuple(ids[start : start + questions_per_row]),
+    )
+    for document_ids, (pairs, ids) in by_documents.items()
     for start in range(0, len(pairs), questions_per_row)
   ]
 
@@ -57,10 +78,9 @@ def check_questions(rows: Sequence[Row], window: int) -> None:
   if not rows:
     raise ValueError('There are no training examples.')
   for row in rows:
-    longest = _longest_question(row)
-    if longest > window:
+    if row.longest > window:
       raise ValueError(
-        f'A question about {", ".join(row.document_ids)} takes {longest} '
+        f"The question of example '{row.longest_id}' takes {row.longest} "
         f'positions with its answer, more than the window of {window}; '
         'shorten it or leave it out.'
       )
@@ -75,18 +95,14 @@ def check_rows(
   finetuning is longer but the text itself, which is cut to the window.
   """
   for row in rows:
-    longest = _longest_question(row)
     context = sum(vectors[name] for name in row.document_ids)
-    if context + longest > window:
+    if context + row.longest > window:
       raise ValueError(
         f'The summaries of {", ".join(row.document_ids)} ({context} positions) '
-        f'and a question ({longest}) exceed the window of {window}; compress '
-        'further or leave the document out.'
+        f"and the question of example '{row.longest_id}' ({row.longest}) "
+        f'exceed the window of {window}; compress further or leave the '
+        'document out.'
       )
-
-
-def _longest_question(row: Row) -> int:
-  return max(len(prompt) + len(answer) for prompt, answer in row.questions)
 
 
 def row_batches(
@@ -118,9 +134,7 @@ def row_batches(
   targets = max(size[1] for size in sizes)
 
   def collate(chosen):
-    contexts = [
-      context_of(row.document_ids, _longest_question(row)) for row in chosen
-    ]
+    contexts = [context_of(row.document_ids, row.longest) for row in chosen]
     lengths = np.array([len(context) for context in contexts], np.int32)
     slots = context_bucket(int(lengths.max()), window)
     is_text = contexts[0].is_text

@@ -1,0 +1,81 @@
+"""The job that finetunes one adapter on several data sets (Tan et al. 2024).
+
+A config has `sets`, each with the `data`, `prompt` and `evaluation` of an
+experiment of its own; all else is shared.
+"""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from lloco_jax.data.prompts import Prompt
+from lloco_jax.data.splits import join
+from lloco_jax.evaluation.results import Results
+from lloco_jax.evaluation_settings import evaluation_settings
+from lloco_jax.finetuning_job import (
+  adapter_folder,
+  check_adapters,
+  evaluate,
+  examples_of,
+  load_data,
+  train_adapters,
+)
+from lloco_jax.runs import announce
+from lloco_jax.weights import peft
+
+
+def finetune_combined(config: ConfigDict, workdir=None) -> None:
+  """Compresses the documents of all sets, and finetunes on all their examples.
+
+  Raises:
+    ValueError, OSError: the config, a data set or the workdir is unusable.
+  """
+  check_adapters(config)
+  parts = {name: experiment_of(config, name) for name in config.sets}
+  for part in parts.values():
+    evaluation_settings(part.evaluation)
+  dataset = join({name: load_data(part) for name, part in parts.items()})
+  taught, later = [], []
+  for name, part in parts.items():
+    prompt = Prompt(**part.prompt)
+    for split, examples in dataset.splits.items():
+      mine = [each for each in examples if each.id.startswith(f'{name}/')]
+      (taught if split == 'train' else later).append((prompt, mine))
+  examples_of(dataset, 'train')
+  train_adapters(config, announce(config, workdir), dataset, taught, later)
+
+
+def evaluate_combined(config: ConfigDict, workdir=None) -> dict[str, Results]:
+  """Evaluates the adapters of `finetune_combined` on every set.
+
+  Each has its report under `evaluations/` in the workdir.
+
+  Raises:
+    FileNotFoundError: an adapter has not been trained.
+    ValueError, OSError: the config, a data set or the workdir is unusable.
+  """
+  workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
+  found = {}
+  for name in config.sets:
+    part = experiment_of(config, name)
+    part.compression.store = config.compression.store or str(workdir / 'store')
+    for adapter in config.adapters:
+      folder = adapter_folder(workdir, adapter)
+      if not (folder / peft.CONFIG).is_file():
+        raise FileNotFoundError(
+          f"The adapter '{adapter}' is missing in {workdir}; run train.py with "
+          'the same config first.'
+        )
+      part.evaluation.adapters[adapter] = str(folder)
+    found[name] = evaluate(part, workdir / 'evaluations' / name)
+  return found
+
+
+def experiment_of(config: ConfigDict, name: str) -> ConfigDict:
+  """The experiment that one of the sets is on its own."""
+  part = ConfigDict(config.to_dict())
+  part.update(part.sets[name])
+  del part['sets']
+  part.job = 'finetuning'
+  part.name = f'{config.name} on {name}'
+  return part

@@ -1,0 +1,83 @@
+"""The finetuning job: what it begins with, and what it refuses early."""
+
+import numpy as np
+import pytest
+from test_experiment import small_config, write_model
+import tiny
+
+from lloco_jax import experiment
+from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.weights import peft
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+  return write_model(tmp_path_factory.mktemp('model') / 'tiny')
+
+
+def config_of(model):
+  config = small_config(model)
+  config.adapters = ('lloco',)
+  config.epochs = 1
+  config.data.train_documents = config.data.questions_per_document = 1
+  config.data.validation_documents = 1
+  return config
+
+
+def start(folder, model, rank=8):
+  """An adapter of another run, whose B are far from zero."""
+  network = LlamaConfig.from_file(model / 'config.json')
+  adapter = tiny.adapter(
+    seed=3,
+    rank=rank,
+    alpha=16.0,
+    targets=('q_proj', 'k_proj', 'v_proj', 'o_proj'),
+    config=network,
+  )
+  peft.save_adapter(folder, adapter, 'tiny')
+  return network, adapter
+
+
+def test_a_run_goes_on_from_an_adapter(model, tmp_path):
+  network, adapter = start(tmp_path / 'start', model)
+  config = config_of(model)
+  config.start.lloco = str(tmp_path / 'start')
+  # It stays where it begins.
+  config.training.optimizer.learning_rate = 1e-12
+  experiment.train(config, tmp_path / 'w')
+  found = peft.load_adapter(tmp_path / 'w/adapters/lloco', network)
+  for name in adapter.targets:
+    for side in 'ab':
+      np.testing.assert_allclose(
+        found.weights['layers']['self_attn'][name][side],
+        adapter.weights['layers']['self_attn'][name][side],
+        atol=1e-6,
+      )
+  assert found.dropout == config.lora.dropout
+
+
+def test_an_adapter_of_another_size_is_refused_before_compression(
+  model, tmp_path
+):
+  start(tmp_path / 'start', model, rank=4)
+  config = config_of(model)
+  config.start.lloco = str(tmp_path / 'start')
+  with pytest.raises(
+    ValueError, match=r"'lloco' starts from has rank 4, alpha"
+  ):
+    experiment.train(config, tmp_path / 'w')
+  config.start.lloco = str(tmp_path / 'gone')
+  with pytest.raises(FileNotFoundError, match='gone'):
+    experiment.train(config, tmp_path / 'w')
+  assert not (tmp_path / 'w').exists()
+
+
+@pytest.mark.parametrize('stage', [experiment.train, experiment.evaluate])
+def test_what_is_wrong_with_the_data_is_told_first(
+  model, tmp_path, stage, capsys
+):
+  config = config_of(model)
+  config.data.source, config.data.path = 'quality', str(tmp_path / 'gone')
+  with pytest.raises(FileNotFoundError, match="no folder '.*gone'"):
+    stage(config, tmp_path / 'w')
+  assert not capsys.readouterr().out
