@@ -4,7 +4,7 @@ import dataclasses
 
 import ml_collections
 
-from lloco_jax.data.prompts import PROMPTS
+from lloco_jax.data.prompts import BASE_PROMPTS, PROMPTS
 
 # What configs of the paper's experiments take as their argument. Segment
 # length and cap belong to the compressor and its window: 28,672 tokens become
@@ -162,6 +162,10 @@ def finetuning(name):
   config.evaluation.temperature = 0.0
   config.evaluation.top_p = 1.0
   config.evaluation.seed = 0
+  # How the untouched base is asked without context, or with text of its
+  # documents: as the reference asks it, by a name of BASE_PROMPTS in
+  # data/prompts.py; '' is `prompt`.
+  config.evaluation.base_prompt = ''
   # Passages found for a question in its documents and read by the untouched
   # base: any of 'bm25', 'embedding' and 'hybrid' (the extra 'retrieval').
   config.evaluation.retrieval = ()
@@ -201,6 +205,8 @@ def paper(name, model, source, prompt_name):
   config.training.accumulation = 8
   config.training.optimizer.learning_rate = 2e-5
   config.evaluation.max_new_tokens = 50
+  if prompt_name in BASE_PROMPTS:
+    config.evaluation.base_prompt = prompt_name
   return config
 
 

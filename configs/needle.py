@@ -13,9 +13,9 @@ already: it has no training split.
 Published for LLoCO (Tan et al. 2024, arXiv 2404.07979): about 80% for the fixed
 needle at all lengths, by a second-hand summary, and as much is said of random
 needles after finetuning on other cities. The paper goes on from the adapter of
-NarrativeQA, as --config.start.lloco=FOLDER does. The question and what counts as
-found, the exact match of the city, are this project's: the paper's are not
-released.
+NarrativeQA; --config.start.lloco=FOLDER does so here. The question and what
+counts as found, the exact match of the city, are this project's: the paper's
+are not released.
 """
 
 from configs import common
@@ -47,4 +47,5 @@ def get_config(model='llama2-7b'):
     needle.train_repeats, needle.validation_repeats = 8, 2
   config.evaluation.metric = 'exact_match'
   config.evaluation.max_new_tokens = 16
+  config.evaluation.base_prompt = ''
   return config

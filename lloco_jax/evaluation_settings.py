@@ -4,6 +4,7 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from lloco_jax.data.prompts import BASE_PROMPTS, BasePrompt
 from lloco_jax.evaluation import scoring, systems
 from lloco_jax.generation.sampling import Sampling
 from lloco_jax.retrieval.passages import Retrieval
@@ -12,10 +13,15 @@ from lloco_jax.retrieval.search import SEARCHES
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How answers are decoded, and the searches of passages by their names."""
+  """How answers are decoded, and what the systems on the base are given.
+
+  `retrievals` are the searches of passages by their names; `base_prompt` is
+  None where the base is asked as finetuning asks.
+  """
 
   sampling: Sampling
   retrievals: dict[str, Retrieval]
+  base_prompt: BasePrompt | None = None
 
 
 def evaluation_settings(config: ConfigDict) -> Settings:
@@ -45,6 +51,11 @@ def evaluation_settings(config: ConfigDict) -> Settings:
         f"config.evaluation.{name} names '{unknown[0]}'; choose from "
         f'{", ".join(known)}.'
       )
+  if config.base_prompt and config.base_prompt not in BASE_PROMPTS:
+    raise ValueError(
+      f"config.evaluation.base_prompt is '{config.base_prompt}'; it must be '' "
+      f'or one of {", ".join(BASE_PROMPTS)}.'
+    )
   try:
     sampling = Sampling(config.temperature, config.top_p, config.seed)
     retrievals = {
@@ -56,4 +67,4 @@ def evaluation_settings(config: ConfigDict) -> Settings:
   for retrieval in retrievals.values():
     # A package that it lacks is told here.
     retrieval.search(['a text'])
-  return Settings(sampling, retrievals)
+  return Settings(sampling, retrievals, BASE_PROMPTS.get(config.base_prompt))

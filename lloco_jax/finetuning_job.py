@@ -216,7 +216,9 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     for name, place in folders.items()
   }
   summaries = _summaries(config, workdir, model, dataset)
-  found = systems.standard_systems(adapters, settings.retrievals)
+  found = systems.standard_systems(
+    adapters, settings.retrievals, settings.base_prompt
+  )
   folder = workdir / 'evaluation'
   metric = config.evaluation.metric
   scores = {*runner.COMMON_METRICS, *scoring.score_names(metric)}

@@ -90,6 +90,7 @@ class Contexts:
     document_ids: tuple[str, ...],
     reserve: int,
     spans: tuple[Span, ...] = (),
+    around: tuple[str, str] = ('', ''),
   ) -> Context | None:
     """The context of questions about some documents.
 
@@ -99,6 +100,8 @@ class Contexts:
       reserve: positions kept free for a question and its new tokens.
       spans: the passages, best first; an empty line stands between them, and
         the window cuts off what it has no room for.
+      around: what stands before and behind the full text or its beginning, as
+        part of it.
 
     Returns:
       None where the full text does not fit the window.
@@ -114,10 +117,10 @@ class Contexts:
       case ContextKind.PASSAGES:
         return Context(self._passages(spans)[:room])
       case ContextKind.FULL:
-        tokens = self.text(document_ids)
+        tokens = self.text(document_ids, around)
         return Context(tokens) if len(tokens) <= room else None
       case ContextKind.WINDOW:
-        return Context(self.text(document_ids)[:room])
+        return Context(self.text(document_ids, around)[:room])
       case ContextKind.BUDGET:
         beginnings = [
           self.text((key,))[: len(self._vectors(key))] for key in document_ids
@@ -127,18 +130,22 @@ class Contexts:
         document_ids = other_documents(document_ids, self._sorted)
     return Context(np.concatenate([self._vectors(key) for key in document_ids]))
 
-  def text(self, document_ids: tuple[str, ...]) -> np.ndarray:
-    """Token ids int32 [t] of the documents' joined texts.
+  def text(
+    self, document_ids: tuple[str, ...], around: tuple[str, str] = ('', '')
+  ) -> np.ndarray:
+    """Token ids int32 [t] of the documents' joined texts, and what is around.
 
     Raises:
       ValueError: a document is unknown.
     """
-    if document_ids not in self._places:
+    name = (document_ids, around)
+    if name not in self._places:
       text = '\n\n'.join(self._find(key).text for key in document_ids)
-      tokens = np.asarray(self._tokenizer.encode(text), np.int32)
-      self._places[document_ids] = self._tokens.add(tokens.tobytes())
+      tokens = self._tokenizer.encode(text.join(around))
+      tokens = np.asarray(tokens, np.int32)
+      self._places[name] = self._tokens.add(tokens.tobytes())
       return tokens
-    data = self._tokens.read(self._places[document_ids])
+    data = self._tokens.read(self._places[name])
     return np.frombuffer(data, np.int32)
 
   def _passages(self, spans):

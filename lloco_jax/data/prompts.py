@@ -100,6 +100,51 @@ PROMPTS = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class BasePrompt:
+  """How the untouched base is asked.
+
+  A text stands between `before` and `after`, then `behind_text` asks; `alone`
+  asks where there is no text.
+  """
+
+  before: str
+  after: str
+  behind_text: Prompt
+  alone: Prompt
+
+
+# What the reference asks its baselines with (the same files). Of a text that
+# is cut to the window what follows it is cut off, too.
+_OMITTED = '... [The rest of the story is omitted]\n\n'
+_ONLY = (
+  'Answer the question based on the given passages. Only give me the answer '
+  'and do not output any other words.\n\n'
+)
+BASE_PROMPTS = {
+  'quality': BasePrompt(
+    'Article: ', _OMITTED, PROMPTS['quality'], PROMPTS['quality']
+  ),
+  **{
+    name: BasePrompt(
+      '<<SYS>>\n\n', f'{_OMITTED}\n<</SYS>>\n\n', PROMPTS[name], PROMPTS[name]
+    )
+    for name in ('qasper', 'qmsum', 'narrative_qa', 'gov_report')
+  },
+  # Behind passages the reference puts the whole prompt where a question goes.
+  'hotpot_qa': BasePrompt(
+    f'[INST]{_ONLY}The following are given passages.\n',
+    '\n\n',
+    Prompt(
+      f'{_ONLY}Question: {PROMPTS["hotpot_qa"].prefix}',
+      '{question}\nAnswer:\nAnswer:[/INST]',
+      _AS_IT_IS,
+    ),
+    Prompt(f'[INST]{_ONLY}Question: ', '{question}\nAnswer:[/INST]', _AS_IT_IS),
+  ),
+}
+
+
 def encode_question(tokenizer, prompt: Prompt, question: str) -> list[int]:
   """Token ids of the prompt for a question, without BOS."""
   return tokenizer.encode(prompt.ask(question))

@@ -13,7 +13,7 @@ import dataclasses
 import numpy as np
 
 from lloco_jax.data.contexts import Context, Contexts, Span
-from lloco_jax.data.documents import Document
+from lloco_jax.data.documents import Document, DocumentFile
 from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import Prompt, encode_question
 from lloco_jax.evaluation.systems import System
@@ -84,13 +84,13 @@ def group_examples(
 
 def make_plans(
   model: Model,
-  groups: Sequence[Group],
+  groups: Sequence[Sequence[Group]],
   documents: Mapping[str, Document],
   summaries: Mapping[str, np.ndarray],
   systems: Sequence[System],
   max_new_tokens: int,
 ) -> list[Plan]:
-  """A plan for every system.
+  """A plan for every system, of the groups that are its own.
 
   All questions about the same documents leave room for the longest of them,
   so that they read the same whichever of them are asked together.
@@ -100,24 +100,29 @@ def make_plans(
       question, exceeds the window.
     ImportError: a package that a search needs is not installed.
   """
-  read = sorted({key for group in groups for key in group.document_ids})
+  read = sorted(
+    {key for some in groups for group in some for key in group.document_ids}
+  )
   window = model.config.max_position_embeddings
   # Of a single document the others are those that no question is about.
   among = read if len(read) > 1 else sorted(summaries)
   contexts = Contexts(
-    [documents[key] for key in among], model.tokenizer, summaries, window
+    DocumentFile(documents[key] for key in among),
+    model.tokenizer,
+    summaries,
+    window,
   )
   plans = []
-  for system in systems:
+  for system, mine in zip(systems, groups):
     finder = None
     if system.retrieval is not None:
       finder = Finder(system.retrieval, contexts, model.tokenizer)
     plan = []
-    for whole in groups:
+    for whole in mine:
       reserve = whole.longest + max_new_tokens
       for group in _by_spans(whole, finder):
         context = contexts.of(
-          system.kind, group.document_ids, reserve, group.spans
+          system.kind, group.document_ids, reserve, group.spans, system.around
         )
         if context is not None:
           check_room(

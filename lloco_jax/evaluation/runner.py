@@ -72,11 +72,20 @@ def evaluate(
   for metric in metrics.values():
     for example in examples:
       metric('', example.answers)
-  groups = group_examples(model, examples, prompt, max_new_tokens)
+  prompts = [system.prompt(prompt) for system in systems]
+  groups = {
+    each: group_examples(model, examples, each, max_new_tokens)
+    for each in dict.fromkeys([prompt, *prompts])
+  }
   plans = make_plans(
-    model, groups, documents, summaries, systems, max_new_tokens
+    model,
+    [groups[each] for each in prompts],
+    documents,
+    summaries,
+    systems,
+    max_new_tokens,
   )
-  ids = [example.id for group in groups for example in group.examples]
+  ids = [example.id for group in groups[prompt] for example in group.examples]
   order = {key: place for place, key in enumerate(ids)}
   # Finetuning ends answers with the tokenizer's token.
   ends = {*model.config.eos_token_ids, model.tokenizer.eos_id} - {None}

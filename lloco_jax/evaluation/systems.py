@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 import dataclasses
 
 from lloco_jax.data.contexts import ContextKind
+from lloco_jax.data.prompts import BasePrompt, Prompt
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.retrieval.passages import Retrieval
 from lloco_jax.retrieval.search import SEARCHES
@@ -24,6 +25,8 @@ FINETUNED_ON = {
   'truncated': ContextKind.BUDGET,
   'full': ContextKind.WINDOW,
 }
+# Kinds of context that the reference has a baseline of, on the base.
+_REFERENCED = (ContextKind.NONE, ContextKind.WINDOW, ContextKind.FULL)
 # How a report calls the searches of retrieval/search.py.
 _SEARCH_NAMES = {
   'bm25': 'BM25',
@@ -37,7 +40,8 @@ class System:
   """What is read before a question, and the adapter that answers.
 
   `on_base` says that it answers with the base as it was, without what made a
-  compressor of it. `retrieval` finds what a system that reads passages reads.
+  compressor of it; `base_prompt`, if any, is how it is asked, in place of the
+  run's prompt. `retrieval` finds what a system that reads passages reads.
   """
 
   name: str
@@ -46,6 +50,7 @@ class System:
   adapter: Adapter | None = None
   on_base: bool = False
   retrieval: Retrieval | None = None
+  base_prompt: BasePrompt | None = None
 
   def __post_init__(self):
     reads_passages = self.kind == ContextKind.PASSAGES
@@ -54,6 +59,20 @@ class System:
         f"System '{self.name}' reads {self.kind.value}; a retrieval belongs to "
         'a system that reads passages, and to no other.'
       )
+
+  def prompt(self, usual: Prompt) -> Prompt:
+    """How it is asked in a run whose prompt is `usual`."""
+    if self.base_prompt is None:
+      return usual
+    if self.kind == ContextKind.NONE:
+      return self.base_prompt.alone
+    return self.base_prompt.behind_text
+
+  @property
+  def around(self) -> tuple[str, str]:
+    """What stands before and behind its text."""
+    found = self.base_prompt
+    return (found.before, found.after) if found else ('', '')
 
 
 # Name, key of the adapter, kind of context, description.
@@ -127,6 +146,7 @@ _STANDARD = (
 def standard_systems(
   adapters: Mapping[str, Adapter],
   retrievals: Mapping[str, Retrieval] | None = None,
+  base_prompt: BasePrompt | None = None,
 ) -> list[System]:
   """The systems of the paper and the controls, in the order of the report.
 
@@ -134,6 +154,8 @@ def standard_systems(
     adapters: by the keys of FINETUNED_ON; a system whose adapter is not
       given is left out.
     retrievals: by the names of SEARCHES; a system each.
+    base_prompt: how the untouched base is asked without context, with as much
+      as fits its window, and with all of it.
 
   Raises:
     ValueError: an adapter or a retrieval has another key.
@@ -152,6 +174,7 @@ def standard_systems(
       kind,
       adapters.get(key),
       key is None and kind != ContextKind.SUMMARIES,
+      base_prompt=base_prompt if key is None and kind in _REFERENCED else None,
     )
     for name, key, kind, description in _STANDARD
     if key is None or key in adapters
