@@ -14,3 +14,12 @@ def bucket(count: int, smallest: int) -> int:
       return size * 3 // 2
     size *= 2
   return size
+
+
+def bucket_sizes(smallest: int, most: int) -> list[int]:
+  """The sizes that `bucket` gives for 1 to `most`, the last one cut to it."""
+  sizes, count = [], 1
+  while count <= most:
+    sizes.append(min(bucket(count, smallest), most))
+    count = sizes[-1] + 1
+  return sizes

@@ -120,3 +120,14 @@ def test_headline_has_a_row_a_length(tmp_path):
   assert [row['context tokens'] for row in training] == [32]
   for row in first + later + training:
     assert min(row['full context'], row['summaries'], row['ratio']) > 0
+
+
+@pytest.mark.slow
+def test_serving_answers_the_same_in_any_number_of_slots(tmp_path):
+  sides, (adapters,), (slots,) = run('serving', tmp_path)
+  assert [side['side'] for side in sides] == [
+    'mixed', 'one adapter', 'one at a time',
+  ]  # fmt: skip
+  assert all(side['answers a minute'] > 0 for side in sides)
+  assert slots['difference'] == 0
+  assert adapters['lowest'] <= adapters['times as fast']

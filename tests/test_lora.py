@@ -16,7 +16,10 @@ from lloco_jax.nn.lora import (
   Adapter,
   LoraConfig,
   LoraLinear,
+  bank,
+  gathered,
   init_adapter,
+  masked,
   merge_adapter,
   projection_shapes,
   stack_adapters,
@@ -172,6 +175,37 @@ def test_rows_of_a_bank_equal_each_adapter_alone():
       assert relative_error(actual[row], alone[index][row]) < 1e-4
   for row in range(3):
     assert relative_error(alone[0][row], alone[1][row]) > 1e-2
+
+
+@pytest.mark.parametrize('form', [masked, gathered])
+def test_both_forms_of_a_bank_are_each_row_on_its_own(form):
+  ids = np.array([2, -1, 0, 2, 1])
+  x, a, b = (
+    tiny.normal(seed, *shape)
+    for seed, shape in enumerate([(5, 3, 7), (3, 7, 2), (3, 2, 4)])
+  )
+  actual = form(x, a, b, jnp.asarray(ids))
+  x, a, b = np.asarray(x), np.asarray(a), np.asarray(b)
+  expected = [
+    x[row] @ a[index] @ b[index] if index >= 0 else np.zeros((3, 4))
+    for row, index in enumerate(ids)
+  ]
+  assert relative_error(actual, np.stack(expected)) < 1e-5
+
+
+@pytest.mark.parametrize(
+  'rows, adapters, rank, wide',
+  [(16, 8, 8, True), (16, 16, 8, True), (16, 8, 32, False),
+   (4, 8, 8, False), (1, 8, 8, False), (1, 1, 8, True)],
+)  # fmt: skip
+def test_the_form_of_a_bank_goes_by_rank_and_count(rows, adapters, rank, wide):
+  program = jax.make_jaxpr(bank)(
+    jnp.zeros((rows, 1, 3)),
+    jnp.zeros((adapters, 3, rank)),
+    jnp.zeros((adapters, rank, 5)),
+    jnp.zeros(rows, jnp.int32),
+  )
+  assert ('gather[' in str(program)) != wide
 
 
 def test_banks_that_cannot_be():

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from tiny import normal
 
-from lloco_jax.generation.sampling import Sampling, keys_of_step, sample
+from lloco_jax.generation.sampling import (
+  Sampling,
+  keys_of_step,
+  sample,
+  sample_rows,
+)
 
 DRAWS = 20_000
 draw = jax.jit(
@@ -101,3 +106,23 @@ def test_keys_of_a_step():
 def test_bad_settings(fields, message):
   with pytest.raises(ValueError, match=message):
     Sampling(**fields)
+
+
+def test_rows_with_settings_of_their_own_draw_what_they_draw_alone():
+  settings = [(0.0, 1.0), (1.0, 1.0), (2.0, 0.6), (0.0, 0.5), (0.5, 0.9)]
+  keys = jax.random.split(jax.random.key(3), len(settings))
+  choose = jax.jit(sample_rows)
+  seen = set()
+  for seed in range(5):
+    logits = 2 * normal(seed, len(settings), 50)
+    temperature, top_p = map(jnp.asarray, zip(*settings))
+    actual = choose(logits, keys, temperature, top_p)
+    assert actual.dtype == jnp.int32
+    for row, (heat, share) in enumerate(settings):
+      # One row of one question, as `lloco.generate` has it.
+      alone = sample(logits[None, row : row + 1], keys[row], heat, share)
+      assert actual[row] == alone[0, 0]
+    seen.add(int(actual[2] != jnp.argmax(logits[2])))
+    greedy = choose(logits, keys, 0 * temperature, top_p)
+    np.testing.assert_array_equal(greedy, np.argmax(logits, axis=-1))
+  assert 1 in seen

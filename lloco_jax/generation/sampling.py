@@ -43,16 +43,43 @@ def sample(logits, key, temperature: float = 0.0, top_p: float = 1.0):
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
   logits = logits / temperature
   if top_p < 1:
-    ordered = jnp.sort(logits, axis=-1, descending=True)
-    probability = jax.nn.softmax(ordered, axis=-1)
-    before = jnp.cumsum(probability, axis=-1) - probability
-    kept = jnp.sum(before < top_p, axis=-1, keepdims=True)
-    least = jnp.take_along_axis(ordered, jnp.maximum(kept, 1) - 1, axis=-1)
-    logits = jnp.where(logits < least, -jnp.inf, logits)
+    logits = _keep_likeliest(logits, top_p)
   choose = jax.random.categorical
   for _ in range(key.ndim):
     choose = jax.vmap(choose)
   return choose(key, logits).astype(jnp.int32)
+
+
+def sample_rows(logits, keys, temperature, top_p):
+  """Token ids [B] from logits [B, V]: `sample` with settings by the row.
+
+  `keys`, `temperature` and `top_p` are [B]. What is drawn for a row is what
+  `sample` draws for it; where all rows are greedy nothing is drawn.
+  """
+  logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+  greedy = jnp.argmax(logits, axis=-1).astype(jnp.int32)
+
+  def cut(scores):
+    part = _keep_likeliest(scores, top_p[:, None])
+    return jnp.where(top_p[:, None] < 1, part, scores)
+
+  def draw():
+    scores = logits / jnp.where(temperature > 0, temperature, 1)[:, None]
+    scores = jax.lax.cond(jnp.any(top_p < 1), cut, lambda x: x, scores)
+    drawn = jax.vmap(jax.random.categorical)(keys, scores)
+    return jnp.where(temperature > 0, drawn.astype(jnp.int32), greedy)
+
+  return jax.lax.cond(jnp.any(temperature > 0), draw, lambda: greedy)
+
+
+def _keep_likeliest(logits, top_p):
+  """The logits, -inf for tokens outside the set that `top_p` keeps."""
+  ordered = jnp.sort(logits, axis=-1, descending=True)
+  probability = jax.nn.softmax(ordered, axis=-1)
+  before = jnp.cumsum(probability, axis=-1) - probability
+  kept = jnp.sum(before < top_p, axis=-1, keepdims=True)
+  least = jnp.take_along_axis(ordered, jnp.maximum(kept, 1) - 1, axis=-1)
+  return jnp.where(logits < least, -jnp.inf, logits)
 
 
 def keys_of_step(key, step):

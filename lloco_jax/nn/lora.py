@@ -17,6 +17,9 @@ from lloco_jax.nn.config import LlamaConfig
 
 ATTENTION_PROJECTIONS = ('q_proj', 'k_proj', 'v_proj', 'o_proj')
 MLP_PROJECTIONS = ('gate_proj', 'up_proj', 'down_proj')
+# Up to so many columns, ranks of a bank together, all adapters are one tile of
+# a matrix unit; beyond, or with more adapters than rows, most of it is waste.
+MASKED_COLUMNS = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,11 +210,26 @@ class LoraLinear(nn.Module):
 
 
 def bank(x, a, b, adapter_ids):
-  """Each row's own adapter: all of them as one matmul, the others masked.
+  """Each row's own adapter, in the cheaper of two forms.
 
   x [B, T, D]; a [X, D, R]; b [X, R, F]; adapter_ids [B], -1 for the base
-  alone. One wide matmul beats gathering a matrix a row while X R is small.
+  alone.
   """
+  adapters, _, rank = a.shape
+  wide = adapters <= x.shape[0] and adapters * rank <= MASKED_COLUMNS
+  return (masked if wide else gathered)(x, a, b, adapter_ids)
+
+
+def masked(x, a, b, adapter_ids):
+  """All adapters as one matmul, those of other rows zeroed; see `bank`."""
   hidden = jnp.einsum('btd,xdr->btxr', x, a)
   chosen = jax.nn.one_hot(adapter_ids, a.shape[0], dtype=x.dtype)
   return jnp.einsum('btxr,bx,xrf->btf', hidden, chosen, b)
+
+
+def gathered(x, a, b, adapter_ids):
+  """A copy of each row's own matrices; see `bank`."""
+  own = jnp.maximum(adapter_ids, 0)
+  hidden = jnp.einsum('btd,bdr->btr', x, a[own])
+  hidden = jnp.where(adapter_ids[:, None, None] < 0, 0, hidden)
+  return jnp.einsum('btr,brf->btf', hidden, b[own])

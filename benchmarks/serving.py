@@ -1,0 +1,148 @@
+"""The engine: many adapters against one, many slots against one.
+
+Requests about 16 contexts come all at once, a few questions about each.
+'mixed' gives them 8 adapters in turn, 'one adapter' has a bank of one, 'one
+at a time' is the mixed work through a single slot. In every round the
+contexts are new, so each is read once and then kept.
+
+    python benchmarks/serving.py
+"""
+
+import sys
+
+# The repository in place of this folder, where `compression`, a package of
+# Python 3.14, has a namesake.
+sys.path.pop(0)
+sys.path.insert(0, __file__.rpartition('benchmarks')[0])
+
+import numpy as np
+
+from benchmarks import common, examples, paired
+
+
+def engine(options: dict):
+  """Answers all requests in each round, with contexts of its own."""
+  import jax
+
+  from lloco_jax.model import Model
+  from lloco_jax.nn.llama import init_params
+  from lloco_jax.nn.lora import LoraConfig, init_adapter
+  from lloco_jax.serving.bank import AdapterBank
+  from lloco_jax.serving.engine import Engine
+  from lloco_jax.serving.requests import Request
+  from lloco_jax.serving.slots import Room
+
+  config = common.shape(options['shape'])
+  model = Model(config, init_params(config, jax.random.key(0)), None, '', '')
+  lora = LoraConfig(options['rank'], dropout=0.0)
+  adapters = {}
+  for index in range(options['adapters']):
+    key = jax.random.key(index)
+    adapter = init_adapter(config, lora, key)
+    for pair in adapter.weights['layers']['self_attn'].values():
+      pair['b'] = 0.01 * jax.random.normal(key, pair['b'].shape)
+    adapters[str(index)] = adapter
+  runner = Engine(
+    model,
+    adapters,
+    room=Room(options['context'], options['prompt'], options['new_tokens']),
+    slots=options['slots'],
+    steps=options['steps'],
+    bank=AdapterBank(len(adapters), options['rank']),
+    stop_tokens=(),
+  )
+  # The stacked copy of the weights ends here.
+  del model
+  runner.warm_up()
+  asked = examples.questions(options)
+  new_tokens = _between(
+    options['new_tokens'], options['documents'] * options['questions']
+  )
+  rounds = iter(range(10**6))
+
+  def run():
+    random = np.random.default_rng(next(rounds))
+    contexts = [
+      random.normal(size=(length, config.hidden_size)).astype(np.float32)
+      for length in _between(options['context'], len(asked))
+    ]
+    answers = []
+    for turn in range(options['questions']):
+      for document, group in enumerate(asked):
+        answers.append(
+          runner.submit(
+            Request(
+              group[turn][0],
+              contexts[document],
+              str(document % len(adapters)),
+              new_tokens[len(answers)],
+            )
+          )
+        )
+    runner.run()
+    return [np.concatenate([answer.tokens for answer in answers])]
+
+  return run
+
+
+def _between(most: int, count: int) -> list[int]:
+  """Lengths between half of the most and the most, the same every time."""
+  random = np.random.default_rng(3)
+  return random.integers(most // 2, most, count, endpoint=True).tolist()
+
+
+def main():
+  parser = common.flags(__doc__.splitlines()[0], repeats=3)
+  parser.add_argument('--shape', default='smollm2-135m', choices=common.SHAPES)
+  examples.flags(parser, documents=16, questions=3)
+  parser.set_defaults(prompt=32, context=128)
+  parser.add_argument('--new-tokens', type=int, default=32, help='at most')
+  parser.add_argument('--slots', type=int, default=16)
+  parser.add_argument('--steps', type=int, default=8, help='between looks')
+  parser.add_argument('--adapters', type=int, default=8)
+  parser.add_argument('--rank', type=int, default=8)
+  args = parser.parse_args()
+  common.shrink(
+    args, shape='tiny', documents=4, questions=2, context=8, prompt=8,
+    new_tokens=6, slots=4, steps=2, adapters=2, rank=2,
+  )  # fmt: skip
+  where = common.environment()
+  options = vars(args)
+  mixed, one, single = 'mixed', 'one adapter', 'one at a time'
+  measured = paired.measure(
+    [
+      paired.Side(mixed, engine, options),
+      paired.Side(one, engine, options | {'adapters': 1}),
+      paired.Side(single, engine, options | {'slots': 1}),
+    ],
+    args.repeats,
+  )
+  count = args.documents * args.questions
+  against_one, against_single = paired.pair_rows(
+    measured, [(mixed, one), (mixed, single)]
+  )
+  # Other adapters give other answers.
+  del against_one['difference']
+  rows = paired.side_rows(measured, 'answers', count)
+  for row in rows:
+    row['answers a minute'] = 60 * row.pop('answers/s')
+  common.report(
+    args,
+    where,
+    {
+      'Serving': rows,
+      'Many adapters against one, by round': [against_one],
+      'Many slots against one, by round': [against_single],
+    },
+    (
+      f'{count} requests about {args.documents} contexts of up to '
+      f'{args.context} vectors, prompts to {args.prompt} tokens, answers of '
+      f'{args.new_tokens // 2} to {args.new_tokens} tokens, greedy, random '
+      f'weights in float32; {args.slots} slots, {args.adapters} adapters of '
+      f'rank {args.rank} on q, k, v, o. The difference is the share of tokens.',
+    ),
+  )
+
+
+if __name__ == '__main__':
+  main()
