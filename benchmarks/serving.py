@@ -95,7 +95,7 @@ def main():
   parser = common.flags(__doc__.splitlines()[0], repeats=3)
   parser.add_argument('--shape', default='smollm2-135m', choices=common.SHAPES)
   examples.flags(parser, documents=16, questions=3)
-  parser.set_defaults(prompt=32, context=128)
+  parser.set_defaults(prompt=24, context=96)
   parser.add_argument('--new-tokens', type=int, default=32, help='at most')
   parser.add_argument('--slots', type=int, default=16)
   parser.add_argument('--steps', type=int, default=8, help='between looks')

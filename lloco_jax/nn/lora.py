@@ -222,9 +222,13 @@ def bank(x, a, b, adapter_ids):
 
 def masked(x, a, b, adapter_ids):
   """All adapters as one matmul, those of other rows zeroed; see `bank`."""
+  adapters, _, rank = a.shape
   hidden = jnp.einsum('btd,xdr->btxr', x, a)
-  chosen = jax.nn.one_hot(adapter_ids, a.shape[0], dtype=x.dtype)
-  return jnp.einsum('btxr,bx,xrf->btf', hidden, chosen, b)
+  chosen = adapter_ids[:, None] == jnp.arange(adapters)
+  hidden = jnp.where(chosen[:, None, :, None], hidden, 0)
+  # One product of two matrices: as an einsum of three it takes twice as long.
+  wide = hidden.reshape(*x.shape[:2], adapters * rank)
+  return wide @ b.reshape(adapters * rank, -1)
 
 
 def gathered(x, a, b, adapter_ids):
