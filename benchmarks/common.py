@@ -60,8 +60,8 @@ def shape(name: str, **changes):
   return LlamaConfig.from_huggingface(SHAPES[name] | changes)
 
 
-def flags(description: str, repeats: int) -> argparse.ArgumentParser:
-  """A parser with the flags of every benchmark."""
+def flags(description: str, repeats: int | None) -> argparse.ArgumentParser:
+  """A parser with the flags of every benchmark; None where no rounds run."""
   parser = argparse.ArgumentParser(
     description=description,
     formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -69,7 +69,8 @@ def flags(description: str, repeats: int) -> argparse.ArgumentParser:
   parser.add_argument(
     '--tiny', action='store_true', help='a network and texts of toy size'
   )
-  parser.add_argument('--repeats', type=int, default=repeats, help='rounds')
+  if repeats is not None:
+    parser.add_argument('--repeats', type=int, default=repeats, help='rounds')
   parser.add_argument('--output', help='JSON file to write')
   return parser
 

@@ -9,7 +9,7 @@ from lloco_jax.api import (
   loss,
   save_adapter,
 )
-from lloco_jax.weights.checkpoint import load
+from lloco_jax.weights.checkpoint import load, quantize
 from lloco_jax.weights.compressor import apply_compressor
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
   'load',
   'load_adapter',
   'loss',
+  'quantize',
   'save_adapter',
 ]

@@ -19,12 +19,12 @@ from lloco_jax.evaluation.probes import make_probes, probe_losses
 from lloco_jax.finetuning.compressor import Compressor, compressor_task
 from lloco_jax.finetuning.loop import TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
+from lloco_jax.inputs import load_models
 from lloco_jax.nn.lora import LoraConfig
 from lloco_jax.progress import Progress
 from lloco_jax.runs import announce, claim, versions
 from lloco_jax.weights.checkpoint import load
 from lloco_jax.weights.compressor import (
-  apply_compressor,
   fingerprint,
   load_compressor,
   save_compressor,
@@ -61,7 +61,9 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
       'The compressor has nothing to learn: give config.data.questions of '
       'passages, or config.summary.language, naming or distillation.'
     )
-  model = load(config.model.name, config.model.dtype)
+  model = load(
+    config.model.name, config.model.dtype, config.model.quantize or None
+  )
   tokenizer = model.need_tokenizer()
   model = dataclasses.replace(
     model,
@@ -128,9 +130,8 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
       'the compressor was not trained on.'
     )
   workdir = announce(config, workdir)
-  base = load(config.model.name, config.model.dtype)
   folder = chosen.compressor or workdir / 'compressor'
-  model = apply_compressor(base, folder)
+  base, model = load_models(config.model, folder)
   reader = base if chosen.reader == 'base' else model
   lengths = sorted({*chosen.segment_lengths} or {config.data.segment_length})
   size = max(chosen.segments) * lengths[-1]

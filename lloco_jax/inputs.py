@@ -23,7 +23,8 @@ from lloco_jax.data.prepared import Prepared, Rows
 from lloco_jax.data.reports import make_dataset
 from lloco_jax.data.splits import sample, split_documents, teach_every_answer
 from lloco_jax.model import Model
-from lloco_jax.weights.checkpoint import load
+from lloco_jax.nn.quantize import check_quantization
+from lloco_jax.weights.checkpoint import load, quantize
 from lloco_jax.weights.compressor import (
   apply_compressor,
   read_fields,
@@ -31,20 +32,35 @@ from lloco_jax.weights.compressor import (
 )
 
 
-def load_models(config: ConfigDict) -> tuple[Model, Model]:
+def load_models(config: ConfigDict, compressor='') -> tuple[Model, Model]:
   """The base of a config, and what compresses: the same without a compressor.
+
+  Where there is one it is merged first and the result quantised, so the base
+  has to fit unquantised.
+
+  Args:
+    config: config.model, see configs/common.py.
+    compressor: a folder in the place of the config's.
 
   Raises:
     ValueError, OSError: as `load` and `apply_compressor`; a compressor that is
       missing is told before the base is read.
   """
-  folder = config.compressor
-  if folder:
-    read_fields(
-      shipped_compressor(config.name) if folder == 'shipped' else folder
-    )
+  folder = compressor or config.compressor
+  kind = config.quantize or None
+  if not folder:
+    base = load(config.name, config.dtype, kind)
+    return base, base
+  if kind:
+    check_quantization(kind)
+  read_fields(
+    shipped_compressor(config.name) if folder == 'shipped' else folder
+  )
   base = load(config.name, config.dtype)
-  return base, apply_compressor(base, folder) if folder else base
+  model = apply_compressor(base, folder)
+  if kind:
+    base, model = quantize(base, kind), quantize(model, kind)
+  return base, model
 
 
 def load_dataset(

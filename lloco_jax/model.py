@@ -35,6 +35,12 @@ class Model:
       )
     return self.tokenizer
 
+  @property
+  def dtypes(self) -> str:
+    """The dtypes of the parameters, which tell a quantised base, too."""
+    found = {leaf.dtype.name for leaf in jax.tree.leaves(self.params)}
+    return '+'.join(sorted(found))
+
   @functools.cached_property
   def unstacked_params(self) -> dict:
     """The parameters one tree a layer, as decoding wants them."""

@@ -24,7 +24,8 @@ def paired(monkeypatch):
 def run(name, folder, *flags):
   """The JSON that a benchmark writes at toy size."""
   output = folder / 'result.json'
-  command = [f'benchmarks/{name}.py', '--tiny', '--repeats', '2', *flags]
+  flags = flags or ('--repeats', '2')
+  command = [f'benchmarks/{name}.py', '--tiny', *flags]
   subprocess.run(
     [sys.executable, *command, '--output', str(output)],
     cwd=ROOT,
@@ -131,3 +132,19 @@ def test_serving_answers_the_same_in_any_number_of_slots(tmp_path):
   assert all(side['answers a minute'] > 0 for side in sides)
   assert slots['difference'] == 0
   assert adapters['lowest'] <= adapters['times as fast']
+
+
+@pytest.mark.slow
+def test_quantization_compares_the_same_tokens(tmp_path):
+  loss, tokens, exact = run('quantization', tmp_path, '--new', '3')
+  (row,) = loss
+  assert row['passages'] == row['documents'] == 3
+  assert row['tokens'] == 3 * 31
+  assert row['low'] <= row['difference in nats'] <= row['high']
+  assert row['difference in nats'] == pytest.approx(
+    np.log(row['int8 perplexity'] / row['float perplexity'])
+  )
+  assert [row['answers'] for row in tokens] == [3, 6]
+  for row in tokens:
+    assert row['share'] == row['equal'] / row['answers']
+  assert exact[0]['answers'] == 6

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import hashlib
 
-import jax
 import numpy as np
 
 from lloco_jax.compression.inventory import Inventory, Stored, take_inventory
@@ -41,14 +40,13 @@ def store_settings(model: Model, config: CompressionConfig) -> Settings:
     ValueError: the model is no compressor or has no tokenizer.
   """
   check_compressor(model.config, config.segment_length)
-  dtypes = {leaf.dtype.name for leaf in jax.tree.leaves(model.params)}
   return Settings(
     compressor=compressor_fingerprint(model),
     tokenizer=model.need_tokenizer().fingerprint,
     segment_length=config.segment_length,
     summary_length=model.config.summary_length,
     accumulate=model.config.accumulate_summary,
-    dtype='+'.join(sorted(dtypes)),
+    dtype=model.dtypes,
     block_characters=config.block_characters,
     token_cap=config.token_cap,
   )

@@ -40,8 +40,9 @@ class AnswerCache:
       self._adapters[id(adapter)] = (adapter, _hash_tree(adapter))
     digest = hashlib.sha256(f'{context.values.dtype}'.encode())
     digest.update(np.ascontiguousarray(context.values).tobytes())
-    parts = [model.fingerprint, model.config, self._adapters[id(adapter)][1]]
-    parts += [digest.hexdigest(), prompts, settings]
+    parts = [model.fingerprint, model.dtypes, model.config]
+    parts += [self._adapters[id(adapter)][1], digest.hexdigest()]
+    parts += [prompts, settings]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
   def find(self, key: str) -> Answers | None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.quantize import is_quantized, scaled_matmul
 
 ATTENTION_PROJECTIONS = ('q_proj', 'k_proj', 'v_proj', 'o_proj')
 MLP_PROJECTIONS = ('gate_proj', 'up_proj', 'down_proj')
@@ -165,7 +166,16 @@ def stack_adapters(adapters: list[Adapter]) -> Adapter:
 
 
 def merge_adapter(params: dict, adapter: Adapter) -> dict:
-  """The base with W + (alpha / rank) A B in place of every adapted W."""
+  """The base with W + (alpha / rank) A B in place of every adapted W.
+
+  Raises:
+    ValueError: the base is quantised.
+  """
+  if is_quantized(params):
+    raise ValueError(
+      'An adapter cannot be merged into a quantised base, whose integers would '
+      'round it away; merge it into the unquantised base and quantise that.'
+    )
   layers = dict(params['layers'])
   for block, projections in adapter.weights['layers'].items():
     layers[block] = dict(layers[block])
@@ -184,7 +194,8 @@ def merge_adapter(params: dict, adapter: Adapter) -> dict:
 class LoraLinear(nn.Module):
   """A linear layer plus, where the collection 'lora' holds it, an adapter.
 
-  The adapter's tree is read with its scale folded in (`scaled_weights`).
+  The adapter's tree is read with its scale folded in (`scaled_weights`). The
+  kernel is int8 where a 'scale' stands beside it (nn/quantize.py).
   """
 
   features: int
@@ -196,7 +207,10 @@ class LoraLinear(nn.Module):
     kernel = self.param(
       'kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features)
     )
-    y = jnp.einsum('btd,df->btf', x, kernel.astype(x.dtype))
+    if self.has_variable('params', 'scale'):
+      y = scaled_matmul(x, kernel, self.get_variable('params', 'scale'))
+    else:
+      y = jnp.einsum('btd,df->btf', x, kernel.astype(x.dtype))
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       y = y + bias.astype(x.dtype)

@@ -1,51 +1,75 @@
 """Loading a checkpoint, whatever its form."""
 
-import jax
-import jax.numpy as jnp
+import dataclasses
 
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
-from lloco_jax.weights import gguf, huggingface, layout, sources
+from lloco_jax.nn.quantize import check_quantization, quantize_params
+from lloco_jax.weights import (
+  gguf,
+  huggingface,
+  layout,
+  sources,
+  streaming,
+)
 from lloco_jax.weights.tokenizer import Tokenizer
 
 
-def load(name, dtype: str = 'float32') -> Model:
+def load(
+  name,
+  dtype: str = 'float32',
+  quantize: str | None = None,
+  shardings: streaming.Shardings = None,
+) -> Model:
   """Loads a checkpoint and, where it has one, its tokenizer.
 
   Args:
     name: a folder, a .gguf file, a hub name 'owner/name', or 'smollm2-135m'.
     dtype: of the parameters; 'float32', 'bfloat16', 'float16' or 'float64'.
+    quantize: 'int8' quantises the projections as they are read
+      (nn/quantize.py).
+    shardings: of the parameters: a tree of them, or a function that makes it
+      of the tree of shapes; None puts all on the default device. Each device's
+      shards are read straight from safetensors (weights/streaming.py).
 
   Raises:
     FileNotFoundError: there is no such checkpoint, or a file of it is missing.
-    ValueError: the dtype is unknown, or the checkpoint is damaged or not one
-      that this network computes.
+    ValueError: dtype or quantisation is unknown, or the checkpoint is damaged
+      or not one that this network computes.
     OSError: the checkpoint cannot be fetched.
     ImportError: its format needs a package that is not installed.
   """
   dtype = layout.numpy_dtype(dtype)
-  if dtype == 'float64' and not jax.config.jax_enable_x64:
-    raise ValueError(
-      "dtype 'float64' needs JAX's 64-bit mode; call "
-      "jax.config.update('jax_enable_x64', True) first."
-    )
+  if quantize is not None:
+    check_quantization(quantize)
   path = sources.resolve(name)
   if path.is_dir():
     config = LlamaConfig.from_file(path / 'config.json')
     # First, so that its errors come before the long reading of weights.
     tokenizer = _folder_tokenizer(path, config)
-    params = huggingface.load_params(path, config, dtype)
+    params = huggingface.load_params(path, config, dtype, quantize, shardings)
   else:
     file = gguf.open_gguf(path)
     tokenizer = Tokenizer.from_gguf(file)
-    config, params = gguf.load_gguf(file, dtype)
+    config, params = gguf.load_gguf(file, dtype, quantize, shardings)
   return Model(
     config=config,
-    params=_to_device(params),
+    params=params,
     tokenizer=tokenizer,
     name=str(name),
     fingerprint=sources.fingerprint(path),
   )
+
+
+def quantize(model: Model, kind: str = 'int8') -> Model:
+  """The model with a quantised base, such as `load` gives it.
+
+  For what `load` cannot quantise: a base that an adapter was merged into.
+
+  Raises:
+    ValueError: the kind is unknown, or the base is quantised already.
+  """
+  return dataclasses.replace(model, params=quantize_params(model.params, kind))
 
 
 def load_tokenizer(name) -> Tokenizer:
@@ -72,13 +96,3 @@ def load_tokenizer(name) -> Tokenizer:
 def _folder_tokenizer(path, config: LlamaConfig) -> Tokenizer | None:
   eos_id = config.eos_token_ids[0] if config.eos_token_ids else None
   return Tokenizer.from_folder(path, eos_id)
-
-
-def _to_device(params: dict) -> dict:
-  """Moves the tree leaf by leaf, letting go of each on the host."""
-  for key, value in params.items():
-    if isinstance(value, dict):
-      _to_device(value)
-    else:
-      params[key] = jnp.asarray(value)
-  return params

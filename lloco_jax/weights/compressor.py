@@ -163,7 +163,7 @@ def apply_compressor(model: Model, folder='shipped') -> Model:
   Raises:
     FileNotFoundError: the folder or one of its files is missing.
     ValueError: the compressor is of another base, or damaged; or none is
-      shipped for this one.
+      shipped for this one; or the base is quantised.
   """
   if folder == 'shipped':
     folder = shipped_compressor(model.name)

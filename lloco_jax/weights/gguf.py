@@ -7,7 +7,7 @@ from gguf import GGUFReader, quants
 import numpy as np
 
 from lloco_jax.nn.config import LlamaConfig, RopeScaling
-from lloco_jax.weights import layout
+from lloco_jax.weights import layout, streaming
 
 _NAMES = {
   'model.embed_tokens': 'token_embd',
@@ -101,12 +101,20 @@ def open_gguf(path) -> File:
     ) from error
 
 
-def load_gguf(path, dtype='float32') -> tuple[LlamaConfig, dict]:
-  """The config and the parameters, dequantised to numpy arrays of `dtype`.
+def load_gguf(
+  path,
+  dtype='float32',
+  quantize: str | None = None,
+  shardings: streaming.Shardings = None,
+) -> tuple[LlamaConfig, dict]:
+  """The config and the parameters, dequantised and put on devices.
+
+  A tensor is dequantised as a whole, so on several devices several times.
 
   Args:
     path: of the file, or the file opened by `open_gguf`.
     dtype: of the parameters.
+    quantize, shardings: see `load_leaves`.
 
   Raises:
     FileNotFoundError: there is no such file.
@@ -132,15 +140,15 @@ def load_gguf(path, dtype='float32') -> tuple[LlamaConfig, dict]:
         f'{file.path}: {name} is of the type {kind.name}, which cannot be '
         'dequantised; use a file with another quantisation.'
       ) from error
-  params = layout.allocate(config, dtype)
-  for name, slot in places.items():
-    tensor = file.tensors[name]
-    values = quants.dequantize(tensor.data, tensor.tensor_type)
-    if slot.path[-2] == 'q_proj':
-      values = _unpermute(values, config.num_attention_heads)
-    elif slot.path[-2] == 'k_proj':
-      values = _unpermute(values, config.num_key_value_heads)
-    layout.put(params, slot, values)
+  heads = {
+    'q_proj': config.num_attention_heads,
+    'k_proj': config.num_key_value_heads,
+  }
+  tensors = {
+    name: _lazy(file.tensors[name], shapes[name], heads.get(slot.path[-2]))
+    for name, slot in places.items()
+  }
+  params = streaming.load_leaves(places, tensors, dtype, quantize, shardings)
   return config, params
 
 
@@ -207,6 +215,16 @@ def _name(name: str) -> str:
   if match:
     return f'blk.{match[1]}.{_NAMES[match[2]]}.{kind}'
   return f'{_NAMES[stem]}.{kind}'
+
+
+def _lazy(tensor, shape: tuple[int, ...], heads: int | None) -> layout.Tensor:
+  """A tensor of the file that is dequantised when it is read."""
+
+  def read(index=...):
+    values = quants.dequantize(tensor.data, tensor.tensor_type)
+    return (_unpermute(values, heads) if heads else values)[index]
+
+  return layout.Tensor(shape, read)
 
 
 def _unpermute(values: np.ndarray, heads: int) -> np.ndarray:

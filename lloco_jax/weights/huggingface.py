@@ -1,6 +1,5 @@
 """Checkpoint folders of Hugging Face: config.json and weights, in and out."""
 
-import collections
 import json
 import pathlib
 import zipfile
@@ -12,14 +11,13 @@ import safetensors.numpy
 
 from lloco_jax.files import replacing, write_file
 from lloco_jax.nn.config import LlamaConfig
-from lloco_jax.weights import layout
+from lloco_jax.nn.quantize import is_quantized
+from lloco_jax.weights import layout, streaming
+from lloco_jax.weights.layout import Tensor
 
 SAFETENSORS = 'model.safetensors'
 TORCH = 'pytorch_model.bin'
 _FLOATS = ('F16', 'BF16', 'F32', 'F64')
-
-# One tensor of an opened file: its shape is known, its values are read later.
-Tensor = collections.namedtuple('Tensor', 'shape read')
 
 
 def weight_files(folder) -> list[pathlib.Path]:
@@ -49,15 +47,29 @@ def weight_files(folder) -> list[pathlib.Path]:
   )
 
 
-def load_params(folder, config: LlamaConfig, dtype='float32') -> dict:
-  """Reads the base's parameters, stacked by layer, as numpy arrays of `dtype`.
+def load_params(
+  folder,
+  config: LlamaConfig,
+  dtype='float32',
+  quantize: str | None = None,
+  shardings: streaming.Shardings = None,
+) -> dict:
+  """Reads the base's parameters onto devices, stacked by layer.
 
   Names and shapes are checked from the files' headers before any weight is
-  read; then one tensor at a time is held besides the tree itself.
+  read. Safetensors are then read in slices, as streaming.py says. Torch files
+  are too, but are mapped into memory (those of before 2020: read) as a whole.
+
+  Args:
+    folder: with the weights.
+    config: of the network.
+    dtype: of the parameters.
+    quantize, shardings: see `load_leaves`.
 
   Raises:
     FileNotFoundError: weights or one of their shards are missing.
-    ValueError: a file is damaged, or its tensors are not the config's.
+    ValueError: a file is damaged, or its tensors are not the config's; or
+      dtype or quantisation is unknown.
     ImportError: the weights are torch files and torch is not installed.
   """
   dtype = layout.numpy_dtype(dtype)
@@ -75,10 +87,7 @@ def load_params(folder, config: LlamaConfig, dtype='float32') -> dict:
   source = files[0] if len(files) == 1 else folder
   shapes = {name: tensor.shape for name, tensor in tensors.items()}
   layout.check(places, shapes, source)
-  params = layout.allocate(config, dtype)
-  for name in list(tensors):
-    layout.put(params, places[name], tensors.pop(name).read())
-  return params
+  return streaming.load_leaves(places, tensors, dtype, quantize, shardings)
 
 
 def save_params(
@@ -88,7 +97,15 @@ def save_params(
 
   The weights are one file, or shards of about `shard_bytes` bytes with their
   index, so that no second copy of a large base is held in memory.
+
+  Raises:
+    ValueError: the base is quantised.
   """
+  if is_quantized(params):
+    raise ValueError(
+      'A quantised base is no checkpoint that others load; save the one that '
+      'it was made from.'
+    )
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   shards, size = [{}], 0
@@ -194,12 +211,17 @@ def _open_safetensors(path: pathlib.Path) -> dict[str, Tensor]:
       f'{path} is truncated or not a safetensors file; download it again.'
     ) from error
   tensors = {}
-  for name in file.keys():
-    view = file.get_slice(name)
-    _check_float(path, name, view.get_dtype() in _FLOATS, view.get_dtype())
-    tensors[name] = Tensor(
-      tuple(view.get_shape()), lambda name=name: file.get_tensor(name)
-    )
+  with file:
+    for name in file.keys():
+      view = file.get_slice(name)
+      _check_float(path, name, view.get_dtype() in _FLOATS, view.get_dtype())
+
+      # Opened each time: what was read of an open file stays in memory.
+      def read(index=..., name=name):
+        with safetensors.safe_open(path, framework='numpy') as file:
+          return file.get_slice(name)[index]
+
+      tensors[name] = Tensor(tuple(view.get_shape()), read)
   return tensors
 
 
@@ -234,7 +256,8 @@ def _open_torch(path: pathlib.Path) -> dict[str, Tensor]:
   for name, value in loaded.items():
     _check_float(path, name, value.dtype.is_floating_point, value.dtype)
 
-    def read(value=value):
+    def read(index=..., value=value):
+      value = value[index]
       if value.dtype == torch.bfloat16:
         bits = value.contiguous().view(torch.int16).numpy()
         return bits.view(ml_dtypes.bfloat16)

@@ -4,8 +4,10 @@ Files hold one tensor a layer with kernels [out, in]; the tree stacks the
 layers on a leading axis and holds kernels [in, out].
 """
 
+import collections
 import dataclasses
 
+import jax
 import ml_dtypes
 import numpy as np
 
@@ -18,7 +20,9 @@ DTYPES = {
   'float16': np.dtype(np.float16),
   'float64': np.dtype(np.float64),
 }
-_STRIP = 16  # rows
+# One tensor of an opened file: its shape is known. `read()` gives its values,
+# `read(index)` those of a slice for each axis.
+Tensor = collections.namedtuple('Tensor', 'shape read')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,11 +38,16 @@ def numpy_dtype(name) -> np.dtype:
   """The numpy dtype of 'float32', 'bfloat16', 'float16' or 'float64'.
 
   Raises:
-    ValueError: the name is none of these.
+    ValueError: the name is none of these, or JAX is not in the mode for it.
   """
   dtype = DTYPES.get(name if isinstance(name, str) else np.dtype(name).name)
   if dtype is None:
     raise ValueError(f"dtype is '{name}'; choose from {', '.join(DTYPES)}.")
+  if dtype == 'float64' and not jax.config.jax_enable_x64:
+    raise ValueError(
+      "dtype 'float64' needs JAX's 64-bit mode; call "
+      "jax.config.update('jax_enable_x64', True) first."
+    )
   return dtype
 
 
@@ -110,48 +119,18 @@ def check(places: dict[str, Slot], shapes: dict[str, tuple], source) -> None:
       )
 
 
-def allocate(config: LlamaConfig, dtype: np.dtype) -> dict:
-  """The tree of parameters, its arrays not yet filled."""
-  params = {}
-  for slot in slots(config).values():
-    node = _parent(params, slot)
-    if slot.path[-1] in node:
-      continue
-    shape = slot.shape[::-1] if _is_kernel(slot) else slot.shape
-    if slot.layer is not None:
-      shape = (config.num_hidden_layers, *shape)
-    node[slot.path[-1]] = np.empty(shape, dtype)
-  return params
-
-
-def put(params: dict, slot: Slot, tensor: np.ndarray) -> None:
-  """Writes one tensor of a file into its place in the tree."""
-  leaf = _parent(params, slot)[slot.path[-1]]
-  target = leaf if slot.layer is None else leaf[slot.layer]
-  if not _is_kernel(slot):
-    target[...] = tensor
-    return
-  # In strips that stay in the processor's cache, which is up to ten times as
-  # fast for large matrices as turning them in one go.
-  for start in range(0, len(tensor), _STRIP):
-    target[:, start : start + _STRIP] = tensor[start : start + _STRIP].T
-
-
 def take(params: dict, slot: Slot) -> np.ndarray:
   """Reads one tensor of the tree as files hold it."""
-  leaf = _parent(params, slot)[slot.path[-1]]
+  leaf = params
+  for key in slot.path:
+    leaf = leaf[key]
   tensor = np.asarray(leaf if slot.layer is None else leaf[slot.layer])
-  return np.ascontiguousarray(tensor.T if _is_kernel(slot) else tensor)
+  return np.ascontiguousarray(tensor.T if is_kernel(slot.path) else tensor)
 
 
-def _is_kernel(slot: Slot) -> bool:
-  return slot.path[-1] == 'kernel'
-
-
-def _parent(params: dict, slot: Slot) -> dict:
-  for key in slot.path[:-1]:
-    params = params.setdefault(key, {})
-  return params
+def is_kernel(path: tuple[str, ...]) -> bool:
+  """Whether a leaf is a matrix, which files hold turned."""
+  return path[-1] == 'kernel'
 
 
 def _some(names: list[str]) -> str:
