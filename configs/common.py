@@ -4,6 +4,7 @@ import dataclasses
 
 import ml_collections
 
+from lloco_jax import sharding
 from lloco_jax.data.prompts import BASE_PROMPTS, PROMPTS
 
 # What configs of the paper's experiments take as their argument. Segment
@@ -29,6 +30,14 @@ MODELS = {
   },
 }
 
+# Several devices, as 'llama2-7b,v5e-8': a row each, so that a step's rows are
+# no longer accumulated. A v5e has no room for the base, which is shared out.
+_EIGHT_ROWS = {'batch.rows': 8, 'compression.rows': 8}
+DEVICES = {
+  'v5e-8': {'mesh.axes.fsdp': 8, **_EIGHT_ROWS},
+  '80gb-8': {'mesh.axes.data': 8, **_EIGHT_ROWS},
+}
+
 
 def model():
   config = ml_collections.ConfigDict()
@@ -40,6 +49,20 @@ def model():
   config.dtype = 'float32'
   # 'int8' for the projections of the layers: half the memory of bfloat16.
   config.quantize = ''
+  return config
+
+
+def mesh():
+  """The devices of a run: one, unless an axis is more; see sharding.py."""
+  config = ml_collections.ConfigDict()
+  # 'data' and 'fsdp' share out rows, 'fsdp' the base's weights as well,
+  # 'tensor' what is within a layer. One may be -1: the devices that are left.
+  config.axes = ml_collections.ConfigDict(sharding.AXES)
+  # What each axis of the arrays is cut over.
+  config.rules = sharding.RULES
+  # Whether this is one of several processes, on several hosts, that share a
+  # mesh and the folders of the run.
+  config.processes = False
   return config
 
 
@@ -86,6 +109,7 @@ def finetuning(name):
   config.job = 'finetuning'
   # Names the default workdir, runs/NAME.
   config.name = name
+  config.mesh = mesh()
   config.model = model()
 
   config.data = ml_collections.ConfigDict()
@@ -192,10 +216,16 @@ def paper(name, model, source, prompt_name):
   decoded greedily, where the reference most likely samples: it passes no
   setting, and Llama 2's own are evaluation.temperature=0.6, top_p=0.9.
   """
-  if model not in MODELS:
-    raise ValueError(
-      f"There is no model '{model}'; use one of {', '.join(MODELS)}."
-    )
+  model, _, devices = model.partition(',')
+  for what, given, known in (
+    ('model', model, MODELS),
+    ('setting for devices', devices, {'': {}, **DEVICES}),
+  ):
+    if given not in known:
+      raise ValueError(
+        f"There is no {what} '{given}'; use one of "
+        f'{", ".join(filter(None, known))}.'
+      )
   config = finetuning(f'{name}_{model}')
   config.update_from_flattened_dict(MODELS[model])
   config.data.source = source
@@ -203,8 +233,9 @@ def paper(name, model, source, prompt_name):
   config.prompt = prompt(prompt_name)
   config.batch.rows = 1
   config.batch.questions_per_row = 1
+  config.update_from_flattened_dict(DEVICES.get(devices, {}))
   config.epochs = 3
-  config.training.accumulation = 8
+  config.training.accumulation = 8 // config.batch.rows
   config.training.optimizer.learning_rate = 2e-5
   config.evaluation.max_new_tokens = 50
   if prompt_name in BASE_PROMPTS:
@@ -237,6 +268,7 @@ def compressor(name):
   config = ml_collections.ConfigDict()
   config.job = 'compressor'
   config.name = name
+  config.mesh = mesh()
   config.model = model()
 
   config.summary = ml_collections.ConfigDict()

@@ -20,6 +20,6 @@ def get_config(model='llama2-7b'):
   # 20,000 rows of the training file, with the seed of the reference.
   config.data.train_examples = 20_000
   config.data.seed = 42
-  config.training.accumulation = 16
+  config.training.accumulation *= 2
   config.evaluation.metric = 'hotpotqa_f1'
   return config

@@ -21,8 +21,10 @@ from lloco_jax.finetuning.loop import TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
 from lloco_jax.inputs import load_models
 from lloco_jax.nn.lora import LoraConfig
+from lloco_jax.processes import is_first, wait_for_all
 from lloco_jax.progress import Progress
-from lloco_jax.runs import announce, claim, versions
+from lloco_jax.runs import announce, claim, device, versions
+from lloco_jax.sharding import check_rows, rows_here, to_host
 from lloco_jax.weights.checkpoint import load
 from lloco_jax.weights.compressor import (
   fingerprint,
@@ -96,19 +98,22 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
   )
   claim(workdir, config, model, **fingerprints)
   trained = run_loop(task, training, workdir / 'training')
-  save_compressor(
-    workdir / 'compressor',
-    model,
-    trained.adapter,
-    trained.embed_summary,
-    {
-      'segment_length': config.data.segment_length,
-      'tokens_trained': (
-        config.steps * training.accumulation * config.batch.rows * tokens
-      ),
-      'config': config.to_dict(),
-    },
-  )
+  trained = jax.tree.map(to_host, trained)
+  if is_first():
+    save_compressor(
+      workdir / 'compressor',
+      model,
+      trained.adapter,
+      trained.embed_summary,
+      {
+        'segment_length': config.data.segment_length,
+        'tokens_trained': (
+          config.steps * training.accumulation * config.batch.rows * tokens
+        ),
+        'config': config.to_dict(),
+      },
+    )
+  wait_for_all('the compressor')
   print(f'Compressor: {workdir / "compressor"}')
 
 
@@ -168,6 +173,8 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
         chosen.bootstrap_samples,
       )
     )
+  if not is_first():
+    return
   facts = {
     'compressor': str(folder),
     'fingerprint': model.fingerprint,
@@ -177,7 +184,7 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
     'documents': documents,
     'config': config.to_dict(),
     'versions': versions(),
-    'device': str(jax.devices()[0].device_kind),
+    'device': device(),
   }
   probe_report.write_probe_report(workdir / 'evaluation', rows, facts)
   print(probe_report.terminal_table(rows))
@@ -226,8 +233,13 @@ def _source(config: ConfigDict) -> str:
 def _passages(config: ConfigDict, tokenizer):
   """Batches, texts to count tokens in, and tokens of a row."""
   passages = _fields(PassageConfig, config.data)
+  rows = config.batch.rows
+  if passages.questions:
+    together = passages.passages_per_context
+    name = 'config.batch.rows over config.data.passages_per_context'
+    check_rows(max(rows // together, 1), name)
   return (
-    passage_batches(tokenizer, passages, config.batch.rows),
+    passage_batches(tokenizer, passages, rows, rows_here(rows)),
     first_segments(tokenizer, passages),
     passages.segments * passages.segment_length,
   )
@@ -247,7 +259,13 @@ def _texts(config: ConfigDict, tokenizer):
     f'{len(texts.ids):,} documents, {len(texts.tokens):,} tokens.', flush=True
   )
   return (
-    text_batches(texts.tokens, texts.bounds, rows, config.batch.rows),
+    text_batches(
+      texts.tokens,
+      texts.bounds,
+      rows,
+      config.batch.rows,
+      rows_here(config.batch.rows),
+    ),
     [texts.tokens[:_COUNTED]],
     rows.tokens,
   )

@@ -1,5 +1,8 @@
 """The stages of a run: what train.py and eval.py call."""
 
+import contextlib
+
+import jax
 from ml_collections import ConfigDict
 
 from lloco_jax.combined_job import evaluate_combined, finetune_combined
@@ -7,6 +10,8 @@ from lloco_jax.compressor_job import evaluate_compressor, train_compressor
 from lloco_jax.finetuning_job import evaluate as evaluate_finetuning
 from lloco_jax.finetuning_job import finetune
 from lloco_jax.nn.llama import REMAT_POLICIES
+from lloco_jax.processes import one_voice, start_processes
+from lloco_jax.sharding import check_rows, make_placement, use
 
 # What trains, and what evaluates, by config.job.
 _JOBS = {
@@ -35,18 +40,41 @@ def train(config: ConfigDict, workdir=None) -> None:
   for name, value in config.batch.items():
     if value < 1:
       raise ValueError(f'config.batch.{name} is {value}; it must be >= 1.')
-  trains(config, workdir)
+  with _devices(config):
+    check_rows(config.batch.rows, 'config.batch.rows')
+    trains(config, workdir)
 
 
 def evaluate(config: ConfigDict, workdir=None):
   """Evaluates what `train` left, writes the report, and returns the results.
+
+  Of several processes only the first reports; the others return None.
 
   Raises:
     ValueError: the config, the data or the workdir is unusable.
     OSError: a file is missing.
   """
   _, evaluates = _job(config)
-  return evaluates(config, workdir)
+  with _devices(config):
+    return evaluates(config, workdir)
+
+
+@contextlib.contextmanager
+def _devices(config: ConfigDict):
+  """Puts the mesh of a config in use, and tells of devices it leaves."""
+  if config.mesh.processes:
+    start_processes()
+  placement = make_placement(config.mesh.axes.to_dict(), config.mesh.rules)
+  there, taken = jax.device_count(), placement.mesh.size if placement else 1
+  with one_voice(), use(placement):
+    if taken < there:
+      print(
+        f'This run takes {taken} of {there} devices; config.mesh.axes say how '
+        'many.'
+      )
+    if 'compression' in config:
+      check_rows(config.compression.rows, 'config.compression.rows')
+    yield
 
 
 def _job(config: ConfigDict):

@@ -31,7 +31,9 @@ from lloco_jax.finetuning.questions import (
 )
 from lloco_jax.inputs import load_dataset, load_models
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
-from lloco_jax.runs import announce, claim, versions
+from lloco_jax.processes import is_first, wait_for_all
+from lloco_jax.runs import announce, claim, device, versions
+from lloco_jax.sharding import rows_here, to_host
 from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load_tokenizer
 
@@ -156,13 +158,17 @@ def train_adapters(
         config.batch.rows,
         config.training.seed,
         window,
+        rows_here(config.batch.rows),
       ),
       config.remat,
     )
     adapter = run_loop(task, training, workdir / 'finetuning' / name)
-    peft.save_adapter(
-      folder, adapter, model.name, base_fingerprint=model.fingerprint
-    )
+    adapter = jax.tree.map(to_host, adapter)
+    if is_first():
+      peft.save_adapter(
+        folder, adapter, model.name, base_fingerprint=model.fingerprint
+      )
+    wait_for_all(f'the adapter {name}')
 
 
 def _first_adapter(config, name, model, lora, key) -> Adapter:
@@ -191,8 +197,10 @@ def _first_adapter(config, name, model, lora, key) -> Adapter:
   return adapter.replace(dropout=lora.dropout)
 
 
-def evaluate(config: ConfigDict, workdir=None) -> results.Results:
+def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
   """Answers the questions of a split with every system, and reports.
+
+  Of several processes only the first reports; the others return None.
 
   Raises:
     ValueError: the config or the data is unusable, or the workdir of another.
@@ -235,6 +243,8 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
     cache=AnswerCache(folder / 'answers'),
     sampling=settings.sampling,
   )
+  if not is_first():
+    return None
   outcome = results.write_results(
     folder,
     answers,
@@ -251,7 +261,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results:
       **_left_out(config, adapters),
       'Config': config.to_dict(),
       'Versions': versions(),
-      'Device': str(jax.devices()[0].device_kind),
+      'Device': device(),
     },
     title=f'Evaluation of {config.name}',
   )

@@ -12,6 +12,7 @@ from lloco_jax.compression.corpus import compressor_fingerprint
 from lloco_jax.data.examples import Dataset
 from lloco_jax.finetuning.checkpoints import claim_workdir
 from lloco_jax.model import Model
+from lloco_jax.nn.placement import placement_in_use
 
 try:
   import fcntl
@@ -27,6 +28,16 @@ def versions() -> dict[str, str]:
   names = ('jax', 'jaxlib', 'flax', 'optax', 'numpy')
   found = {name: importlib.metadata.version(name) for name in names}
   return {'python': platform.python_version(), **found}
+
+
+def device() -> str:
+  """What runs, and the mesh of it where it is more than one."""
+  kind, placement = jax.devices()[0].device_kind, placement_in_use()
+  if placement is None:
+    return kind
+  mesh = placement.mesh.shape
+  sizes = ' x '.join(f'{name}={size}' for name, size in mesh.items())
+  return f'{placement.mesh.size} of {kind} ({sizes})'
 
 
 def announce(config: ConfigDict, workdir=None) -> pathlib.Path:

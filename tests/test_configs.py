@@ -1,6 +1,7 @@
 """Every config of the paper's experiments, with every model."""
 
 import importlib
+import math
 
 from official_files import WRITERS
 import pytest
@@ -55,6 +56,23 @@ def test_models_differ_in_the_model_part_alone(name):
     ValueError, match="no model 'gpt'; use one of llama2-7b, s"
   ):
     load(name, 'gpt')
+
+
+@pytest.mark.parametrize('devices', common.DEVICES)
+@pytest.mark.parametrize('name', ['narrativeqa', 'hotpotqa'])
+def test_several_devices_train_on_the_same_questions_a_step(name, devices):
+  one, several = load(name), load(name, f'llama2-7b,{devices}')
+  assert one.mesh != several.mesh and one.name == several.name
+  rows = [x.batch.rows * x.training.accumulation for x in (one, several)]
+  assert rows[0] == rows[1]
+  sizes = several.mesh.axes.to_dict().values()
+  parts = math.prod(sizes)
+  assert parts == 8 == several.batch.rows == several.compression.rows
+
+
+def test_devices_without_a_setting_are_refused():
+  with pytest.raises(ValueError, match="for devices 'v9'; use one of v5e-8"):
+    load('narrativeqa', 'llama2-7b,v9')
 
 
 @pytest.mark.parametrize('name', [*CONFIGS, 'needle'])

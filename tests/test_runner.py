@@ -200,13 +200,13 @@ def test_same_again_whatever_the_order_of_documents(
 
 def test_equal_reading_runs_once(model, summaries, monkeypatch):
   contexts = []
-  answer = runner.answer_questions
+  answer = runner.answer_all
 
-  def counted(model, context, *rest):
-    contexts.append(len(context))
-    return answer(model, context, *rest)
+  def counted(model, asked, *rest):
+    contexts.extend(len(each.context) for each in asked)
+    return answer(model, asked, *rest)
 
-  monkeypatch.setattr(runner, 'answer_questions', counted)
+  monkeypatch.setattr(runner, 'answer_all', counted)
   systems = [
     System('window', '', ContextKind.WINDOW),
     System('full', '', ContextKind.FULL),
@@ -261,13 +261,13 @@ def test_passages_are_those_of_each_question(model, summaries, monkeypatch):
     for key in ('c', 'a')
   ]
   asked = []
-  answer = runner.answer_questions
+  answer = runner.answer_all
 
-  def counted(model, context, prompts, *rest):
-    asked.append(len(prompts))
-    return answer(model, context, prompts, *rest)
+  def counted(model, questions, *rest):
+    asked.extend(len(each.prompts) for each in questions)
+    return answer(model, questions, *rest)
 
-  monkeypatch.setattr(runner, 'answer_questions', counted)
+  monkeypatch.setattr(runner, 'answer_all', counted)
   (result,) = evaluate(
     model, examples, DOCUMENTS, summaries, passage_systems(), PROMPT,
     max_new_tokens=NEW, progress=False,
@@ -305,13 +305,13 @@ def test_one_copy_of_passages_that_all_questions_find(
   model, summaries, monkeypatch
 ):
   asked = []
-  answer = runner.answer_questions
+  answer = runner.answer_all
 
-  def counted(model, context, prompts, *rest):
-    asked.append((len(context), len(prompts)))
-    return answer(model, context, prompts, *rest)
+  def counted(model, questions, *rest):
+    asked.extend((len(each.context), len(each.prompts)) for each in questions)
+    return answer(model, questions, *rest)
 
-  monkeypatch.setattr(runner, 'answer_questions', counted)
+  monkeypatch.setattr(runner, 'answer_all', counted)
 
   def first(texts):
     return lambda question: np.zeros(len(texts))
@@ -392,9 +392,9 @@ def test_answers_are_kept_on_disk(
 
   first = answers()
   asked = []
-  answer = runner.answer_questions
+  answer = runner.answer_all
   monkeypatch.setattr(
-    runner, 'answer_questions', lambda *rest: asked.append(1) or answer(*rest)
+    runner, 'answer_all', lambda *rest: asked.append(1) or answer(*rest)
   )
   assert answers(progress=True) == first and not asked
   assert capsys.readouterr().out.endswith(', 2 of them known from before\n')
@@ -489,7 +489,7 @@ def test_nothing_fits(model, summaries):
 def test_errors_come_before_any_system_runs(
   model, summaries, monkeypatch, change, message
 ):
-  monkeypatch.setattr(runner, 'answer_questions', None)
+  monkeypatch.setattr(runner, 'answer_all', None)
   kind = change.pop('kind', ContextKind.SUMMARIES)
   arguments = (
     dict(examples=EXAMPLES, documents=DOCUMENTS, summaries=summaries) | change

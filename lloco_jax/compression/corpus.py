@@ -4,13 +4,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import hashlib
 
+import jax
 import numpy as np
 
-from lloco_jax.compression.inventory import Inventory, Stored, take_inventory
+from lloco_jax import processes
+from lloco_jax.compression.inventory import (
+  Inventory,
+  Stored,
+  refuse_other_store,
+  take_inventory,
+)
 from lloco_jax.compression.lockstep import compress_batch
 from lloco_jax.compression.schedule import CompressionConfig
 from lloco_jax.compression.segments import check_compressor
-from lloco_jax.compression.store import Settings, Store
+from lloco_jax.compression.store import Record, Settings, Store
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import by_id
 from lloco_jax.model import Model
@@ -111,8 +118,11 @@ def compress_documents(
   for batch in inventory.batches(config):
     planned = sum(map(inventory.unread, batch))
     # Another program may have made some meanwhile, or longer beginnings.
-    left = [inventory.record(key) for key in batch if not store.find(key)]
-    known = [store.longest_prefix(settings, each.chain) for each in left]
+    there = processes.agreed([store.find(key) is not None for key in batch])
+    left = [
+      inventory.record(key) for key, found in zip(batch, there) if not found
+    ]
+    known = _known_segments(store, settings, left)
     finished += len(batch) - len(left)
     meter.drop(
       planned
@@ -130,12 +140,27 @@ def compress_documents(
       model.params, model.config, config, ids, known
     ):
       for row, vectors in done:
-        store.save(left[row], vectors)
+        if row % jax.process_count() == jax.process_index():
+          store.save(left[row], vectors)
       finished += len(done)
       under_way -= len(done)
       meter.add(read)
       tell(under_way)
+    processes.wait_for_all('a batch of documents')
   return found
+
+
+def _known_segments(store: Store, settings: Settings, records: list[Record]):
+  """The `longest_prefix` of each record, in all processes the same."""
+  known = [store.longest_prefix(settings, each.chain) for each in records]
+  agreed = processes.agreed([segments for segments, _ in known])
+  for index, segments in enumerate(agreed):
+    if known[index][0] != segments:
+      chain = records[index].chain[:segments]
+      known[index] = store.longest_prefix(settings, chain)
+      if known[index][0] != segments:
+        refuse_other_store(store)
+  return known
 
 
 class StoredSummaries(Mapping[str, np.ndarray]):

@@ -9,6 +9,7 @@ import dataclasses
 
 import numpy as np
 
+from lloco_jax import processes
 from lloco_jax.compression.schedule import CompressionConfig, batch_documents
 from lloco_jax.compression.segments import split_length
 from lloco_jax.compression.store import Record, Settings, Store
@@ -108,13 +109,16 @@ def take_inventory(
     key = settings.key(documents[name].text)
     inventory.keys[name] = key
     first_names.setdefault(key, name)
-  missing = []
+  found = []
   for key in first_names:
     record = store.find(key)
-    if record is None:
-      missing.append(key)
-    else:
+    found.append(record is not None)
+    if record is not None:
       inventory.add(record, None)
+  there = processes.agreed(found)
+  if any(theirs and not mine for theirs, mine in zip(there, found)):
+    refuse_other_store(store)
+  missing = [key for key, theirs in zip(first_names, there) if not theirs]
   if progress and missing:
     print(f'Tokenising {len(missing)} documents.', flush=True)
   meter = Progress(shown=progress)
@@ -125,7 +129,19 @@ def take_inventory(
     inventory.add(record, ids, store.longest_prefix(settings, record.chain)[0])
     meter.add(len(ids))
     meter.tell(f'{number} of {len(missing)} documents tokenised')
+  known = processes.agreed([inventory.missing[key].known for key in missing])
+  for key, segments in zip(missing, known):
+    entry = inventory.missing[key]
+    inventory.missing[key] = dataclasses.replace(entry, known=segments)
   return inventory
+
+
+def refuse_other_store(store: Store) -> None:
+  """Raises OSError: what the processes find in the store is not the same."""
+  raise OSError(
+    f'The processes of this run find different summaries in {store.folder}; '
+    'give all hosts one shared folder (config.compression.store).'
+  )
 
 
 def _tokenise(model, document, settings) -> tuple[np.ndarray, int]:

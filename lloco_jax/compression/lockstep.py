@@ -16,11 +16,13 @@ from lloco_jax.compression.segments import (
 from lloco_jax.nn.attention import UNSEEN
 from lloco_jax.nn.autocompressor import (
   CompressionState,
+  extend_prefix,
   grow_prefix,
   init_state,
 )
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import Positions, hidden_states
+from lloco_jax.sharding import place_rows, to_host
 
 
 @functools.partial(jax.jit, static_argnames=('config',), donate_argnums=2)
@@ -34,13 +36,7 @@ def _keep(params, config, prefix, start, vectors):
   key = jnp.concatenate([seen, query], axis=1).astype(jnp.int32)
   positions = Positions(query.astype(jnp.int32), key)
   _, new = hidden_states(params, config, vectors, positions, cache=prefix)
-  return jax.tree.map(
-    lambda kept, now: jax.lax.dynamic_update_slice_in_dim(
-      kept, now, start, axis=2
-    ),
-    prefix,
-    new,
-  )
+  return extend_prefix(prefix, new, start)
 
 
 def keep_vectors(
@@ -88,19 +84,19 @@ def compress_batch(
       state = grow_prefix(state, prefix_slots(network, index))
       state = keep_vectors(params, network, state)
     waiting = state.vectors
-    vectors = jnp.asarray(
-      _known_vectors(network, config.rows, known, index), dtype
+    vectors = place_rows(
+      jnp.asarray(_known_vectors(network, config.rows, known, index), dtype)
     )
     calls = _calls(network, config, documents, lengths, known, index)
     for tokens, filled in calls:
       state = compress_step(
         params,
         network,
-        tokens,
-        filled,
+        place_rows(tokens),
+        place_rows(filled),
         state.replace(vectors=waiting),
       )
-      mine = (filled > 0)[:, None, None]
+      mine = place_rows((filled > 0)[:, None, None])
       vectors = jnp.where(mine, state.vectors, vectors)
     state = state.replace(vectors=vectors)
     # One step behind, so that the next is on its way meanwhile.
@@ -154,6 +150,6 @@ def _calls(network, config, documents, lengths, known, index):
 def _gather(network, made, row) -> np.ndarray:
   """The vectors of a row of all segments so far, or of the last one."""
   if not network.accumulate_summary:
-    return np.asarray(made[-1])[row]
-  made[:] = [np.asarray(vectors) for vectors in made]
+    return to_host(made[-1])[row]
+  made[:] = [to_host(vectors) for vectors in made]
   return np.concatenate([vectors[row] for vectors in made])

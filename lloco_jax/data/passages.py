@@ -5,6 +5,7 @@ No place in them has a name of the demo's validation documents (see
 data/reports.py).
 """
 
+from collections.abc import Sequence
 import dataclasses
 import random
 
@@ -113,12 +114,16 @@ def _fitting(questions, config: PassageConfig):
 
 
 def passage_batches(
-  tokenizer, config: PassageConfig, batch_size: int
+  tokenizer,
+  config: PassageConfig,
+  batch_size: int,
+  here: Sequence[int] | None = None,
 ) -> grain.MapDataset:
   """An endless dataset of batches for `finetuning.compressor`.
 
   Each holds `segments` [B, S, T], `lengths` [B, S] and packed rows (see
-  `data.batches.pack`), one for every `passages_per_context` of the B.
+  `data.batches.pack`), one for every `passages_per_context` of the B. `here`
+  says which of them this process makes, whole contexts of them; None for all.
   """
 
   together = config.passages_per_context
@@ -128,7 +133,9 @@ def passage_batches(
       'multiple of passages_per_context.'
     )
 
-  def collate(passages: list[Passage]) -> dict[str, np.ndarray]:
+  def collate(indices: Sequence[int]) -> dict[str, np.ndarray]:
+    mine = indices if here is None else [indices[row] for row in here]
+    passages = [make_passage(tokenizer, config, int(index)) for index in mine]
     shape = (len(passages), config.segments, config.segment_length)
     segments = np.zeros(shape, np.int32)
     lengths = np.zeros(shape[:2], np.int32)
@@ -152,11 +159,7 @@ def passage_batches(
     )
     return {'segments': segments, 'lengths': lengths, **packed}
 
-  return (
-    grain.MapDataset.range(2**40)
-    .map(lambda index: make_passage(tokenizer, config, int(index)))
-    .batch(batch_size, batch_fn=collate)
-  )
+  return grain.MapDataset.range(2**40).batch(batch_size, batch_fn=collate)
 
 
 def first_segments(tokenizer, config: PassageConfig, passages: int = 400):

@@ -89,6 +89,7 @@ def text_batches(
   bounds: Sequence[int],
   config: TextRowConfig,
   batch_size: int,
+  here: Sequence[int] | None = None,
 ) -> grain.MapDataset:
   """An endless dataset of batches `segments` [B, S, T], `lengths` [B, S].
 
@@ -97,6 +98,7 @@ def text_batches(
     bounds: see `cut_pieces`.
     config: of the rows.
     batch_size: rows of a batch, B.
+    here: which of them this process makes; None for all.
 
   Raises:
     ValueError: the documents do not fill one batch.
@@ -117,10 +119,14 @@ def text_batches(
       start += length
     return {'segments': segments, 'lengths': lengths}
 
+  def stack(rows):
+    rows = rows if here is None else [rows[index] for index in here]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
   return (
     grain.MapDataset.source(pieces)
     .shuffle(seed=config.seed)
     .repeat()
     .random_map(row, seed=config.seed)
-    .batch(batch_size)
+    .batch(batch_size, batch_fn=stack)
   )

@@ -8,11 +8,13 @@ import pathlib
 import jax
 import numpy as np
 
+from lloco_jax import processes
 from lloco_jax.data.contexts import Context
 from lloco_jax.files import write_file
 from lloco_jax.generation.answering import Answers
 from lloco_jax.model import Model
 from lloco_jax.nn.lora import Adapter
+from lloco_jax.sharding import to_host
 
 
 class AnswerCache:
@@ -49,15 +51,18 @@ class AnswerCache:
     """The answers of a key, or None."""
     if key in self._known or self._folder is None:
       return self._known.get(key)
+    path = self._folder / f'{key}.json'
+    if not all(processes.agreed([path.is_file()])):
+      return None
     try:
-      fields = json.loads((self._folder / f'{key}.json').read_text('utf-8'))
+      fields = json.loads(path.read_text('utf-8'))
       return Answers(**fields)
     except (OSError, ValueError, TypeError):
       return None
 
   def save(self, key: str, answers: Answers) -> None:
     self._known[key] = answers
-    if self._folder is not None:
+    if self._folder is not None and processes.is_first():
       self._folder.mkdir(parents=True, exist_ok=True)
       content = json.dumps(dataclasses.asdict(answers)).encode()
       write_file(self._folder / f'{key}.json', content)
@@ -69,5 +74,5 @@ def _hash_tree(adapter: Adapter | None) -> str:
     digest.update(f'{adapter.rank} {adapter.alpha}'.encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(adapter.weights):
       digest.update(f'{jax.tree_util.keystr(path)} {leaf.shape}'.encode())
-      digest.update(np.asarray(leaf).tobytes())
+      digest.update(to_host(leaf).tobytes())
   return digest.hexdigest()

@@ -14,9 +14,10 @@ from lloco_jax.evaluation.comparison import Answer, SystemResult
 from lloco_jax.evaluation.plans import group_examples, make_plans
 from lloco_jax.evaluation.scoring import SCORES
 from lloco_jax.evaluation.systems import System
-from lloco_jax.generation.answering import answer_questions, answer_text
+from lloco_jax.generation.answering import Asked, answer_all, answer_text
 from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.model import Model
+from lloco_jax.nn.placement import parts_in_use
 from lloco_jax.progress import Progress
 
 # What fits every answer; an accuracy is of letters alone.
@@ -96,35 +97,37 @@ def evaluate(
   for system, plan in zip(systems, plans):
     answers, began, again = [], time.monotonic(), 0
     chosen = base if system.on_base and base is not None else model
+    unknown = []
     for group, context in plan:
-      if context is not None:
-        draws = [_draw(example) for example in group.examples]
-        settings = [max_new_tokens, stop]
-        if sampling.temperature:
-          settings += [sampling, draws]
-        key = cache.key(
-          chosen, system.adapter, context, group.prompts, *settings
-        )
-        found = cache.find(key)
-        if found is None:
-          found = answer_questions(
-            chosen,
-            context,
-            group.prompts,
-            system.adapter,
-            max_new_tokens,
-            stop,
-            f"document '{group.name}'",
-            sampling,
-            draws,
-          )
-          cache.save(key, found)
-          meter.add(group.positions(context))
-        else:
-          again += len(found.tokens)
-          meter.drop(group.positions(context))
-        answers.append((group, context, found))
-        meter.tell(f'{system.name}: answering')
+      if context is None:
+        continue
+      draws = [_draw(example) for example in group.examples]
+      settings = [max_new_tokens, stop]
+      if sampling.temperature:
+        settings += [sampling, draws]
+      key = cache.key(chosen, system.adapter, context, group.prompts, *settings)
+      found = cache.find(key)
+      answers.append((group, context, found))
+      if found is None:
+        name = f"document '{group.name}'"
+        asked = Asked(context, group.prompts, name, draws)
+        unknown.append((len(answers) - 1, key, asked))
+      else:
+        again += len(found.tokens)
+        meter.drop(group.positions(context))
+    # As many at a time as a mesh shares out.
+    at_a_time = parts_in_use('batch')
+    for start in range(0, len(unknown), at_a_time):
+      places, keys, asked = zip(*unknown[start : start + at_a_time])
+      new = answer_all(
+        chosen, asked, system.adapter, max_new_tokens, stop, sampling
+      )
+      for place, key, found in zip(places, keys, new):
+        group, context, _ = answers[place]
+        answers[place] = (group, context, found)
+        cache.save(key, found)
+        meter.add(group.positions(context))
+      meter.tell(f'{system.name}: answering')
     result = _score(model.tokenizer, system, answers, metrics, order)
     if progress:
       seconds = time.monotonic() - began

@@ -7,15 +7,16 @@ import shutil
 from typing import Any
 
 from absl import logging
-import grain
 import jax
 import orbax.checkpoint as ocp
 
 from lloco_jax.files import write_file
 from lloco_jax.finetuning.optimizer import path_names
+from lloco_jax.processes import is_first, wait_for_all
 
 CONFIG_FILE = 'config.json'
-# They change how a run is watched and scored, not what it trains.
+# They change how a run is watched and scored, and on what it runs, not what
+# it trains.
 IGNORED = frozenset(
   {
     'log_every',
@@ -24,6 +25,7 @@ IGNORED = frozenset(
     'keep',
     'tensorboard',
     'evaluation',
+    'mesh',
   }
 )
 
@@ -90,7 +92,7 @@ def claim_workdir(workdir, config: Mapping, ignored=IGNORED):
     refuse_other_config(workdir, theirs, config, ignored)
     return
   workdir.mkdir(parents=True, exist_ok=True)
-  if jax.process_index() == 0:
+  if is_first():
     write_file(path, json.dumps(config, indent=2) + '\n')
 
 
@@ -125,7 +127,9 @@ class Checkpoints:
       args=ocp.args.Composite(
         trainable=ocp.args.StandardSave(trainable),
         optimizer=ocp.args.StandardSave(optimizer),
-        batches=grain.checkpoint.CheckpointSave(batches),
+        # Grain's own handler would tie it to the number of processes, which
+        # all stand at the same place.
+        batches=ocp.args.JsonSave(batches.get_state()),
         run=ocp.args.JsonSave(
           {'config': self.config, 'shapes': shapes(trainable)}
         ),
@@ -166,9 +170,10 @@ class Checkpoints:
           args=ocp.args.Composite(
             trainable=ocp.args.StandardRestore(abstract(trainable)),
             optimizer=ocp.args.StandardRestore(abstract(optimizer)),
-            batches=grain.checkpoint.CheckpointRestore(batches),
+            batches=ocp.args.JsonRestore(),
           ),
         )
+        batches.set_state(restored['batches'])
       except Exception as error:
         damage = damage or (step, error)
         continue
@@ -195,9 +200,11 @@ class Checkpoints:
         aside,
         step,
       )
-      aside.mkdir(exist_ok=True)
-      shutil.rmtree(aside / str(damaged), ignore_errors=True)
-      (self.folder / str(damaged)).rename(aside / str(damaged))
+      if is_first():
+        aside.mkdir(exist_ok=True)
+        shutil.rmtree(aside / str(damaged), ignore_errors=True)
+        (self.folder / str(damaged)).rename(aside / str(damaged))
+    wait_for_all('unreadable checkpoints')
     self.manager.reload()
 
   def close(self):

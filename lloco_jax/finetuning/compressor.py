@@ -22,6 +22,7 @@ from lloco_jax.nn.autocompressor import (
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import logits
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
+from lloco_jax.sharding import place_tree, rows_sharding
 
 
 @struct.dataclass
@@ -380,7 +381,14 @@ def compressor_task(
       )
   else:
     start = init_compressor(model.params, config, lora, key)
-  return Task(start, model.params, loss, batches, positions=positions)
+  return Task(
+    place_tree(config, start),
+    model.params,
+    loss,
+    batches,
+    rows_sharding(),
+    positions,
+  )
 
 
 def positions(batch: dict) -> int:

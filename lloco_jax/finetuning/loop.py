@@ -21,11 +21,12 @@ from lloco_jax.finetuning.optimizer import (
   make_schedule,
 )
 from lloco_jax.finetuning.tracking import Tracker
+from lloco_jax.sharding import place_batch, put
 
 CHECKPOINTS_FOLDER = 'checkpoints'
 
 
-def integer_positions(batch: dict[str, np.ndarray]) -> int:
+def integer_positions(batch: dict[str, jax.Array]) -> int:
   """Positions of a microbatch: the size of its largest array of integers."""
   sizes = [x.size for x in batch.values() if np.issubdtype(x.dtype, np.integer)]
   return max(sizes, default=0)
@@ -40,8 +41,9 @@ class Task:
   donated. `loss(trainable, frozen, batch, key)` gives the loss summed over
   the counted tokens of a microbatch, and their number. `batches` is a grain
   dataset of microbatches, mappings of numpy arrays, that repeats as often as
-  the steps need and prefetches as much as it likes. `batch_sharding` says
-  where a microbatch goes; None is the default device.
+  the steps need and prefetches as much as it likes; of several processes each
+  makes its own rows. `batch_sharding` says where a microbatch goes; None is
+  the default device.
   """
 
   trainable: Any
@@ -49,7 +51,7 @@ class Task:
   loss: Callable[[Any, Any, dict, jax.Array], tuple[jax.Array, jax.Array]]
   batches: Iterable[dict[str, np.ndarray]]
   batch_sharding: jax.sharding.Sharding | None = None
-  positions: Callable[[dict[str, np.ndarray]], int] = integer_positions
+  positions: Callable[[dict[str, jax.Array]], int] = integer_positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +119,7 @@ def initial_state(trainable, optimizer: optax.GradientTransformation) -> State:
 
   def place(x):
     named = isinstance(x.sharding, jax.sharding.NamedSharding)
-    return jax.device_put(x, x.sharding if named else everywhere)
+    return put(x, x.sharding if named else everywhere)
 
   state = State(
     step=jnp.zeros((), jnp.int32),
@@ -131,11 +133,11 @@ def empty_sums(state: State) -> Sums:
   """Zeros, placed as the state is."""
 
   def zero(dtype):
-    return jax.device_put(jnp.zeros((), dtype), state.step.sharding)
+    return put(jnp.zeros((), dtype), state.step.sharding)
 
   return Sums(
     gradient=jax.tree.map(
-      lambda x: jax.device_put(jnp.zeros_like(x), x.sharding), state.trainable
+      lambda x: put(jnp.zeros_like(x), x.sharding), state.trainable
     ),
     loss=zero(jnp.float32),
     weight=zero(jnp.float32),
@@ -292,7 +294,8 @@ def train(
   schedule = make_schedule(config.optimizer, config.steps)
   state = initial_state(task.trainable, optimizer)
   sums = empty_sums(state)
-  key = jax.device_put(jax.random.key(config.seed), state.step.sharding)
+  everywhere = state.step.sharding
+  key = jax.jit(lambda: jax.random.key(config.seed), out_shardings=everywhere)()
   batches = iter(task.batches)
   with contextlib.ExitStack() as stack:
     checkpoints = stack.enter_context(
@@ -305,7 +308,7 @@ def train(
     done, trainable, optimizer_state = checkpoints.restore(
       state.trainable, state.optimizer, batches
     ) or (0, state.trainable, state.optimizer)
-    step = jax.device_put(np.int32(done), state.step.sharding)
+    step = put(np.int32(done), everywhere)
     state = State(step, trainable, optimizer_state)
     tracker = stack.enter_context(
       contextlib.closing(
@@ -321,8 +324,8 @@ def train(
       positions = 0
       for _ in range(config.accumulation):
         batch = next_batch(batches, step, config)
+        batch = place_batch(batch, task.batch_sharding)
         positions += task.positions(batch)
-        batch = jax.device_put(batch, task.batch_sharding)
         sums = accumulate(
           sums, state.trainable, state.step, task.frozen, batch, key
         )

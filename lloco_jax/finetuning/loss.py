@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from lloco_jax.data.batches import IGNORED
+from lloco_jax.data.batches import IGNORED, round_up
 from lloco_jax.nn.autocompressor import read
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import logits
 from lloco_jax.nn.lora import Adapter
+from lloco_jax.nn.placement import constrain, parts_in_use
 
 
 def cross_entropy(
@@ -55,11 +56,13 @@ def sum_in_chunks(function, rows, chunk: int, dtype):
     dtype: of the sum.
   """
   count = jax.tree.leaves(rows)[0].shape[0]
-  chunk = min(chunk, count)
+  chunk = round_up(min(chunk, count), parts_in_use('batch'))
 
   def split(x):
     x = jnp.pad(x, ((0, -count % chunk),) + ((0, 0),) * (x.ndim - 1))
-    return x.reshape(-1, chunk, *x.shape[1:])
+    x = x.reshape(-1, chunk, *x.shape[1:])
+    # Each chunk is shared out over all devices, or they would take turns.
+    return constrain(x, None, 'batch', *(None,) * (x.ndim - 2))
 
   @jax.checkpoint
   def one(total, part):

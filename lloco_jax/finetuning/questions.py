@@ -21,6 +21,7 @@ from lloco_jax.finetuning.loss import packed_loss
 from lloco_jax.model import Model
 from lloco_jax.nn.llama import embed
 from lloco_jax.nn.lora import Adapter
+from lloco_jax.sharding import place_tree, rows_sharding
 
 # As good as endless; grain cannot batch what has no end at all.
 _EPOCHS = 2**31
@@ -111,6 +112,7 @@ def row_batches(
   batch_rows: int,
   seed: int,
   window: int,
+  here: Sequence[int] | None = None,
 ) -> grain.IterDataset:
   """An endless dataset of batches, in another order each epoch.
 
@@ -124,6 +126,8 @@ def row_batches(
     batch_rows: rows a microbatch.
     seed: of the order.
     window: positions of the base.
+    here: which rows of a microbatch this process makes, by default all. The
+      shape follows from all of them, in every process alike.
 
   Returns:
     Batches of packed rows with `context_lengths` [B] and either `context`
@@ -137,6 +141,9 @@ def row_batches(
     contexts = [context_of(row.document_ids, row.longest) for row in chosen]
     lengths = np.array([len(context) for context in contexts], np.int32)
     slots = context_bucket(int(lengths.max()), window)
+    mine = range(len(chosen)) if here is None else here
+    chosen, contexts = ([of[i] for i in mine] for of in (chosen, contexts))
+    lengths = lengths[list(mine)]
     is_text = contexts[0].is_text
     padded = [
       np.pad(
@@ -188,4 +195,11 @@ def question_task(
       remat,
     )
 
-  return Task(adapter, model.params, loss, batches, positions=positions)
+  return Task(
+    place_tree(config, adapter),
+    model.params,
+    loss,
+    batches,
+    rows_sharding(),
+    positions,
+  )

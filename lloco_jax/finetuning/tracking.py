@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 import statistics
 
-import jax
-
 from lloco_jax.files import write_file
+from lloco_jax.processes import is_first
 
 METRICS_FILE = 'metrics.jsonl'
 
@@ -48,7 +47,7 @@ class Tracker:
     self.log_every = log_every
     self.recent_seconds = collections.deque(maxlen=50)
     self.file = self.board = None
-    if jax.process_index() != 0:
+    if not is_first():
       return
     path = Path(workdir) / METRICS_FILE
     drop_steps_after(path, step)

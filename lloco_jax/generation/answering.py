@@ -20,6 +20,8 @@ from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import embed, unstack_layers
 from lloco_jax.nn.lora import Adapter
+from lloco_jax.nn.placement import parts_in_use
+from lloco_jax.sharding import place_rows, to_host
 
 QUESTION_BUCKETS = (4, 8, 16, 24, 32, 48, 64)
 WIDTH_MULTIPLE = 32
@@ -29,13 +31,39 @@ WIDTH_MULTIPLE = 32
 class Answers:
   """New tokens of each prompt, up to a stop token, and what they took.
 
-  `seconds_to_first_token` is the prefill of a row, all its prompts included;
-  `seconds` is everything, for all prompts. Compilation is not counted.
+  `seconds_to_first_token` is the prefill of a row, all its prompts and the rows
+  beside it included; `seconds` is everything, for all prompts: its share, where
+  several rows ran at a time. Compilation is not counted.
   """
 
   tokens: list[list[int]]
   seconds_to_first_token: float
   seconds: float
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Asked:
+  """Prompts behind one context.
+
+  `name` says what the context is of, for errors. `draws` is a number below
+  2**32 a prompt, which makes its random choices its own: they are the same
+  whatever is asked beside it. Its place by default.
+  """
+
+  context: Context
+  prompts: Sequence[Sequence[int]]
+  name: str = 'the document'
+  draws: Sequence[int] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Row:
+  """What one row of a batch reads: at most 64 prompts of one `Asked`."""
+
+  place: int
+  context: Context
+  prompts: Sequence[Sequence[int]]
+  draws: Sequence[int]
 
 
 def answer_questions(
@@ -49,55 +77,95 @@ def answer_questions(
   sampling: Sampling = GREEDY,
   draws: Sequence[int] | None = None,
 ) -> Answers:
-  """Answers to prompts behind one context.
+  """Answers to prompts behind one context; see `Asked` and `answer_all`."""
+  (answers,) = answer_all(
+    model,
+    [Asked(context, prompts, name, draws)],
+    adapter,
+    max_new_tokens,
+    stop_tokens,
+    sampling,
+  )
+  return answers
 
-  The prompts are packed behind one copy of the context, at most 64 a row:
-  only a document with more questions is read more than once.
+
+def answer_all(
+  model: Model,
+  asked: Sequence[Asked],
+  adapter: Adapter | None = None,
+  max_new_tokens: int = 16,
+  stop_tokens: Sequence[int] | None = None,
+  sampling: Sampling = GREEDY,
+) -> list[Answers]:
+  """Answers to prompts behind contexts.
+
+  The prompts of a context are packed behind one copy of it, at most 64 a row:
+  only a document with more questions is read more than once. On a mesh as
+  many rows run at a time as its data axes have room for, else one.
 
   Args:
     model: the base.
-    context: of all prompts.
-    prompts: token ids of each question.
-    adapter: of the document's group.
+    asked: contexts, all of text or all of vectors, and their prompts.
+    adapter: of the documents' group.
     max_new_tokens: tokens an answer.
     stop_tokens: ids that end an answer; the checkpoint's EOS by default.
-    name: what the context is of, for errors.
     sampling: how tokens are chosen, greedily by default.
-    draws: a number below 2**32 a prompt, which makes its random choices its
-      own: they are the same whatever is asked beside it. Its place by default.
 
   Raises:
     ValueError: there are no prompts, one is empty, or context, prompt and
       new tokens exceed the model's window.
   """
   config = model.config
-  if not prompts or not all(prompts):
-    raise ValueError(f'A prompt about {name} is empty, or there is none.')
   if max_new_tokens < 1:
     raise ValueError(f'max_new_tokens is {max_new_tokens}; it must be >= 1.')
-  longest = max(len(prompt) for prompt in prompts)
-  check_room(config, len(context), longest, max_new_tokens, name)
+  for each in asked:
+    if not each.prompts or not all(each.prompts):
+      raise ValueError(
+        f'A prompt about {each.name} is empty, or there is none.'
+      )
+    longest = max(len(prompt) for prompt in each.prompts)
+    check_room(config, len(each.context), longest, max_new_tokens, each.name)
   if stop_tokens is None:
     stop_tokens = config.eos_token_ids
   stop = tuple(sorted({int(token) for token in stop_tokens}))
-  embedded = _embed(model, context)
   unstacked = adapter
   if adapter is not None:
     unstacked = adapter.replace(weights=unstack_layers(adapter.weights))
-  draws = np.asarray(range(len(prompts)) if draws is None else draws, np.uint32)
-  key = jax.random.key(sampling.seed)
-  keys = jax.vmap(jax.random.fold_in, (None, 0))(key, draws)
-  tokens, first_seconds, seconds = [], [], []
-  for start in range(0, len(prompts), QUESTION_BUCKETS[-1]):
-    chunk = prompts[start : start + QUESTION_BUCKETS[-1]]
-    rows, to_first, total = _answer_row(
-      model, embedded, len(context), chunk, adapter, unstacked, max_new_tokens,
-      stop, sampling, keys[start : start + len(chunk)],
+  rows, at_a_time = _rows(asked), parts_in_use('batch')
+  tokens, first_seconds, seconds = ([[] for _ in asked] for _ in range(3))
+  for start in range(0, len(rows), at_a_time):
+    chunk = rows[start : start + at_a_time]
+    # A single row is on every device; of more, all data axes have one.
+    missing = at_a_time - len(chunk) if len(rows) > 1 else 0
+    found, to_first, total = _answer_rows(
+      model, [*chunk, *chunk[:1] * missing], adapter, unstacked,
+      max_new_tokens, stop, sampling,
     )  # fmt: skip
-    tokens += [_until(row, stop) for row in rows]
-    first_seconds.append(to_first)
-    seconds.append(total)
-  return Answers(tokens, float(np.mean(first_seconds)), sum(seconds))
+    for row, answers in zip(chunk, found):
+      answers = answers[: len(row.prompts)]
+      tokens[row.place] += [_until(answer, stop) for answer in answers]
+      first_seconds[row.place].append(to_first)
+      seconds[row.place].append(total / len(chunk))
+  return [
+    Answers(new, float(np.mean(to_first)), sum(total))
+    for new, to_first, total in zip(tokens, first_seconds, seconds)
+  ]
+
+
+def _rows(asked: Sequence[Asked]) -> list[_Row]:
+  rows, most = [], QUESTION_BUCKETS[-1]
+  for place, each in enumerate(asked):
+    draws = range(len(each.prompts)) if each.draws is None else each.draws
+    rows += [
+      _Row(
+        place,
+        each.context,
+        each.prompts[start : start + most],
+        draws[start : start + most],
+      )
+      for start in range(0, len(each.prompts), most)
+    ]
+  return rows
 
 
 def answer_text(tokenizer, tokens: Sequence[int]) -> str:
@@ -120,34 +188,52 @@ def check_room(
     )
 
 
-def _embed(model, context):
-  """The context [1, C, D] in the model's dtype, padded to its bucket."""
+def _embed(model, contexts):
+  """Contexts [B, C, D] in the model's dtype, padded to a bucket."""
   window = model.config.max_position_embeddings
-  padding = context_bucket(len(context), window) - len(context)
+  slots = context_bucket(max(map(len, contexts)), window)
   dtype = model.params['norm']['scale'].dtype
-  if context.is_text:
-    tokens = jnp.asarray(np.pad(context.values, (0, padding)))
-    return embed(model.params, tokens)[None].astype(dtype)
-  return jnp.asarray(
-    np.pad(context.values, ((0, padding), (0, 0)))[None], dtype
+  values = np.stack(
+    [
+      np.pad(
+        each.values,
+        ((0, slots - len(each)),) + ((0, 0),) * (each.values.ndim - 1),
+      )
+      for each in contexts
+    ]
   )
+  if contexts[0].is_text:
+    return embed(model.params, place_rows(values)).astype(dtype)
+  return place_rows(jnp.asarray(values, dtype))
 
 
-def _answer_row(
-  model, context, context_length, prompts, adapter, unstacked, steps, stop,
-  sampling, keys,
-):  # fmt: skip
-  """New tokens [Q, steps] of a row's prompts; seconds to first and in all."""
-  count = next(size for size in QUESTION_BUCKETS if size >= len(prompts))
-  # A copy of the first question ends when that does; an empty one might not.
-  places = [*range(len(prompts)), *[0] * (count - len(prompts))]
-  filled = [prompts[place] for place in places]
-  width = round_up(max(len(prompt) for prompt in prompts), WIDTH_MULTIPLE)
-  ids = np.zeros((1, count, width), np.int32)
-  for index, prompt in enumerate(filled):
-    ids[0, index, : len(prompt)] = prompt
-  lengths = np.array([[len(prompt) for prompt in filled]], np.int32)
-  context_lengths = np.array([context_length], np.int32)
+def _answer_rows(model, rows, adapter, unstacked, steps, stop, sampling):
+  """New tokens [B, Q, steps] of rows; seconds to the first and in all."""
+  most = max(len(row.prompts) for row in rows)
+  count = next(size for size in QUESTION_BUCKETS if size >= most)
+  longest = max(len(prompt) for row in rows for prompt in row.prompts)
+  width = round_up(longest, WIDTH_MULTIPLE)
+  ids = np.zeros((len(rows), count, width), np.int32)
+  lengths = np.zeros((len(rows), count), np.int32)
+  draws = np.zeros((len(rows), count), np.uint32)
+  for index, row in enumerate(rows):
+    for place in range(count):
+      # A copy of the first question ends when that does; an empty one might
+      # not.
+      which = place if place < len(row.prompts) else 0
+      prompt = row.prompts[which]
+      ids[index, place, : len(prompt)] = prompt
+      lengths[index, place] = len(prompt)
+      draws[index, place] = row.draws[which]
+  context_lengths = np.array([len(row.context) for row in rows], np.int32)
+  ids, lengths, draws, context_lengths = map(
+    place_rows, (ids, lengths, draws, context_lengths)
+  )
+  key = jax.random.key(sampling.seed)
+  keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))(
+    key, draws
+  )
+  context = _embed(model, [row.context for row in rows])
 
   reading = (
     model.params, model.config, context, context_lengths, ids, lengths,
@@ -156,12 +242,11 @@ def _answer_row(
   (first, cache), to_first = _timed(prefill, *reading)
   writing = (
     model.unstacked_params, model.config, first, cache,
-    context_lengths[:, None] + lengths, unstacked, None,
-    keys[np.array(places)][None], steps, sampling.temperature, sampling.top_p,
-    stop,
+    context_lengths[:, None] + lengths, unstacked, None, keys, steps,
+    sampling.temperature, sampling.top_p, stop,
   )  # fmt: skip
   (tokens, _), decoding = _timed(decode_in_place, *writing)
-  return np.asarray(tokens[0, : len(prompts)]), to_first, to_first + decoding
+  return to_host(tokens), to_first, to_first + decoding
 
 
 def _timed(function, *arguments):

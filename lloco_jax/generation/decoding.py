@@ -23,6 +23,7 @@ from lloco_jax.nn.llama import (
   logits,
 )
 from lloco_jax.nn.lora import Adapter
+from lloco_jax.nn.placement import constrain
 
 
 @struct.dataclass
@@ -85,8 +86,12 @@ def prefill(
   last = last + context.shape[1]
   hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
   pad = ((0, 0), (0, new_slots), (0, 0), (0, 0))
+
+  def room(kept):
+    return constrain(jnp.pad(kept, pad), 'batch', None, 'kv_heads', None)
+
   layers = [
-    KeyValues(jnp.pad(kept.key[i], pad), jnp.pad(kept.value[i], pad))
+    KeyValues(room(kept.key[i]), room(kept.value[i]))
     for i in range(config.num_hidden_layers)
   ]
   free = ((0, 0), (0, new_slots))
@@ -171,7 +176,7 @@ def decode_in_place(
     slot = start + (step - 1) * questions
     position = lengths + step - 1
     write = functools.partial(
-      jax.lax.dynamic_update_slice, start_indices=(0, slot)
+      jax.lax.dynamic_update_slice_in_dim, start_index=slot, axis=1
     )
     positions = write(cache.positions, position)
     groups = write(cache.groups, own)
@@ -187,8 +192,8 @@ def decode_in_place(
     )
     fresh = choose(step, logits(params, config, hidden))
     tokens = jnp.where(done, tokens, fresh)
-    output = jax.lax.dynamic_update_slice(
-      output, tokens[..., None], (0, 0, step)
+    output = jax.lax.dynamic_update_slice_in_dim(
+      output, tokens[..., None], step, axis=2
     )
     cache = Cache(layers, positions, groups)
     return step + 1, tokens, output, done | stopped(tokens), cache

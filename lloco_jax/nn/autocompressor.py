@@ -8,6 +8,8 @@ them, so their keys and values never change: they are kept, and only
 [new vectors | segment | summary tokens] runs.
 """
 
+import functools
+
 from flax import struct
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,10 @@ from lloco_jax.nn.llama import (
   logits,
 )
 from lloco_jax.nn.lora import Adapter
+from lloco_jax.nn.placement import constrain
+
+# Of [L, B, S, K, H].
+_PREFIX_AXES = (None, 'batch', None, 'kv_heads', None)
 
 
 @struct.dataclass
@@ -64,10 +70,26 @@ def grow_prefix(state: CompressionState, slots: int) -> CompressionState:
   missing = slots - state.prefix.key.shape[2]
   if missing <= 0:
     return state
-  pad = ((0, 0), (0, 0), (0, missing), (0, 0), (0, 0))
-  return state.replace(
-    prefix=jax.tree.map(lambda leaf: jnp.pad(leaf, pad), state.prefix)
+  return state.replace(prefix=_pad_prefix(state.prefix, missing))
+
+
+# Jitted, or on a mesh the first prefix would be made on one device alone.
+@functools.partial(jax.jit, static_argnames='slots')
+def _pad_prefix(prefix: KeyValues, slots: int) -> KeyValues:
+  pad = ((0, 0), (0, 0), (0, slots), (0, 0), (0, 0))
+  return jax.tree.map(
+    lambda leaf: constrain(jnp.pad(leaf, pad), *_PREFIX_AXES), prefix
   )
+
+
+def extend_prefix(prefix: KeyValues, new: KeyValues, start) -> KeyValues:
+  """Writes the keys and values of new vectors from slot `start` on."""
+
+  def write(kept, now):
+    kept = jax.lax.dynamic_update_slice_in_dim(kept, now, start, axis=2)
+    return constrain(kept, *_PREFIX_AXES)
+
+  return jax.tree.map(write, prefix, new)
 
 
 def compress_segment(
@@ -150,14 +172,9 @@ def compress_segment(
   )
   hidden = hidden[:, pending:]
   summaries = summary_vectors(params, config, hidden[:, width:])
+  summaries = constrain(summaries, 'batch', None, None)
   if config.accumulate_summary and slots.size:
-    keep = jax.tree.map(
-      lambda kept, now: jax.lax.dynamic_update_slice_in_dim(
-        kept, now, start, axis=2
-      ),
-      state.prefix,
-      new,
-    )
+    keep = extend_prefix(state.prefix, new, start)
     state = CompressionState(keep, start + pending, summaries)
   else:
     state = state.replace(vectors=summaries)

@@ -16,6 +16,7 @@ import numpy as np
 from lloco_jax.nn.attention import attention
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter, LoraLinear, scaled_weights
+from lloco_jax.nn.placement import constrain
 
 # What the backward pass keeps of a layer; the rest is computed again.
 # 'projections' costs 5% more FLOPs than keeping everything and a tenth of
@@ -123,6 +124,9 @@ class Attention(nn.Module):
     query = split(project('q_proj', x, heads * c.head_dim), heads)
     key = split(project('k_proj', x, kv_heads * c.head_dim), kv_heads)
     value = split(project('v_proj', x, kv_heads * c.head_dim), kv_heads)
+    query = constrain(query, 'batch', None, 'heads', None)
+    key = constrain(key, 'batch', None, 'kv_heads', None)
+    value = constrain(value, 'batch', None, 'kv_heads', None)
     query = checkpoint_name(rotate(query, *rotary), 'qkv')
     new = KeyValues(
       checkpoint_name(rotate(key, *rotary), 'qkv'),
@@ -136,8 +140,8 @@ class Attention(nn.Module):
       )
     else:
       every = new = jax.tree.map(
-        lambda old, now: jax.lax.dynamic_update_slice(
-          old, now, (0, slot, 0, 0)
+        lambda old, now: jax.lax.dynamic_update_slice_in_dim(
+          old, now, slot, axis=1
         ),
         cache,
         new,
@@ -152,6 +156,7 @@ class Attention(nn.Module):
       positions.key_groups,
       layout_is_causal=slot is None,
     )
+    mixed = constrain(mixed, 'batch', None, 'heads', None)
     mixed = checkpoint_name(mixed, 'attention')
     mixed = mixed.reshape(*mixed.shape[:2], heads * c.head_dim)
     if self.kept is not None:
@@ -173,8 +178,11 @@ class Mlp(nn.Module):
       linear = LoraLinear(features, c.mlp_bias, self.dropout, name=name)
       return linear(inputs, adapter_ids)
 
-    gate = checkpoint_name(project('gate_proj', x, c.intermediate_size), 'gate')
-    up = checkpoint_name(project('up_proj', x, c.intermediate_size), 'up')
+    def widen(name):
+      wide = project(f'{name}_proj', x, c.intermediate_size)
+      return checkpoint_name(constrain(wide, 'batch', None, 'mlp'), name)
+
+    gate, up = widen('gate'), widen('up')
     return project('down_proj', nn.silu(gate) * up, c.hidden_size)
 
 
@@ -192,9 +200,10 @@ class Block(nn.Module):
     mixed, new = Attention(c, self.dropout, self.kept, name='self_attn')(
       normed, cache, rotary, positions, adapter_ids, slot
     )
-    x = x + mixed
+    x = constrain(x + mixed, 'batch', None, None)
     normed = RMSNorm(c.rms_norm_eps, name='post_attention_layernorm')(x)
-    return x + Mlp(c, self.dropout, name='mlp')(normed, adapter_ids), new
+    x = x + Mlp(c, self.dropout, name='mlp')(normed, adapter_ids)
+    return constrain(x, 'batch', None, None), new
 
 
 class Embedding(nn.Module):
@@ -249,6 +258,7 @@ class Llama(nn.Module):
   def hidden(self, x, positions, cache=None, adapter_ids=None, slot=None):
     rotary = rotary_tables(self.config, positions.query, x.dtype)
     rest = (rotary, positions, adapter_ids, slot)
+    x = constrain(x, 'batch', None, None)
     if self.stacked:
       x, new = self.layers(x, cache, *rest)
     else:
@@ -282,7 +292,10 @@ def init_params(config: LlamaConfig, key: jax.Array, dtype='float32') -> dict:
 
 def embed(params: dict, tokens) -> jax.Array:
   """Token ids [...] -> embeddings [..., D]."""
-  return params['embed_tokens']['embedding'][tokens]
+  # The table is gathered, as a layer's weights are, or the activations were.
+  table = constrain(params['embed_tokens']['embedding'], 'vocab', None)
+  rows = () if tokens.ndim < 2 else ('batch', *(None,) * tokens.ndim)
+  return constrain(table[tokens], *rows)
 
 
 def hidden_states(
@@ -350,7 +363,8 @@ def logits(params: dict, config: LlamaConfig, hidden) -> jax.Array:
   tree = {
     name: params[name] for name in ('embed_tokens', 'lm_head') if name in params
   }
-  return Llama(config).apply({'params': tree}, hidden, method=Llama.logits)
+  scores = Llama(config).apply({'params': tree}, hidden, method=Llama.logits)
+  return constrain(scores, 'batch', *(None,) * (scores.ndim - 2), 'vocab')
 
 
 def unstack_layers(tree: dict) -> dict:

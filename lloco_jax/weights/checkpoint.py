@@ -1,10 +1,12 @@
 """Loading a checkpoint, whatever its form."""
 
 import dataclasses
+import functools
 
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.quantize import check_quantization, quantize_params
+from lloco_jax.sharding import place_tree, shardings_in_use
 from lloco_jax.weights import (
   gguf,
   huggingface,
@@ -29,8 +31,9 @@ def load(
     quantize: 'int8' quantises the projections as they are read
       (nn/quantize.py).
     shardings: of the parameters: a tree of them, or a function that makes it
-      of the tree of shapes; None puts all on the default device. Each device's
-      shards are read straight from safetensors (weights/streaming.py).
+      of the tree of shapes; None takes those of the mesh in use, or puts all
+      on the default device. Each device's shards are read straight from
+      safetensors (weights/streaming.py).
 
   Raises:
     FileNotFoundError: there is no such checkpoint, or a file of it is missing.
@@ -47,11 +50,15 @@ def load(
     config = LlamaConfig.from_file(path / 'config.json')
     # First, so that its errors come before the long reading of weights.
     tokenizer = _folder_tokenizer(path, config)
+    if shardings is None:
+      shardings = functools.partial(shardings_in_use, config)
     params = huggingface.load_params(path, config, dtype, quantize, shardings)
   else:
     file = gguf.open_gguf(path)
     tokenizer = Tokenizer.from_gguf(file)
     config, params = gguf.load_gguf(file, dtype, quantize, shardings)
+    if shardings is None:
+      params = place_tree(config, params)
   return Model(
     config=config,
     params=params,

@@ -17,6 +17,7 @@ import numpy as np
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter, merge_adapter
+from lloco_jax.sharding import place_tree
 from lloco_jax.weights import peft
 from lloco_jax.weights.huggingface import (
   open_tensors,
@@ -174,6 +175,7 @@ def apply_compressor(model: Model, folder='shipped') -> Model:
   params = merge_adapter(model.params, adapter)
   dtype = params['norm']['scale'].dtype
   params['embed_summary'] = {'embedding': table.astype(dtype)}
+  params = place_tree(config, params)
   return Model(
     config=config,
     params=params,

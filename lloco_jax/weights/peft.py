@@ -17,6 +17,7 @@ from lloco_jax.nn.lora import (
   block_of,
   projection_shapes,
 )
+from lloco_jax.sharding import place_tree
 from lloco_jax.weights import huggingface, sources
 
 CONFIG = 'adapter_config.json'
@@ -110,7 +111,7 @@ def load_adapter(
     pair = {side: jnp.asarray(value) for side, value in pair.items()}
     layers.setdefault(block_of(target), {})[target] = pair
   dropout = float(fields.get('lora_dropout') or 0.0)
-  return Adapter({'layers': layers}, rank, alpha, dropout)
+  return place_tree(config, Adapter({'layers': layers}, rank, alpha, dropout))
 
 
 def save_adapter(
