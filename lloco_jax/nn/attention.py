@@ -7,13 +7,21 @@ A key is visible to a query when its position is not after the query's and
 its group is SHARED or the query's own. Padding has position UNSEEN. So one
 rule covers ragged rows, a kept prefix, a decode cache and several questions
 packed behind one context.
+
+Back ends: 'xla' computes any mask on any device. 'splash' (TPU) and 'cudnn'
+(GPU) never hold the scores of all keys. They take over where there are many
+scores and the slots of the keys tell the mask, so that they can say it exactly.
 """
 
 import functools
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 import numpy as np
+
+from lloco_jax.nn import cudnn, splash
+from lloco_jax.nn.placement import placement_in_use
 
 UNSEEN = np.iinfo(np.int32).max
 SHARED = 0
@@ -24,6 +32,24 @@ QUERY_BLOCKS = (32, 512)
 # Parts of a causal layout, where there are as many queries as keys; more save
 # work on keys that are not visible yet, but every part copies those it reads.
 PARTS = 4
+BACKENDS = ('xla', 'splash', 'cudnn')
+_OF_PLATFORM = {'tpu': 'splash', 'gpu': 'cudnn'}
+# JAX keeps programs traced with one back end apart from those with another.
+IN_USE = jax.make_user_context(default_value=None)
+
+
+def use_backend(name: str):
+  """A context in which programs are traced for a back end of BACKENDS.
+
+  Without one it is that of the default device's platform. Programs that are
+  compiled for another device than the machine's own need it.
+  """
+  if name not in BACKENDS:
+    raise ValueError(
+      f"The attention back end '{name}' is unknown; choose from "
+      f'{", ".join(BACKENDS)}.'
+    )
+  return IN_USE(name)
 
 
 def query_block(keys: int) -> int:
@@ -51,24 +77,96 @@ def attention(
   query_groups=None,
   key_groups=None,
   layout_is_causal=True,
+  shared=None,
   block=None,
 ):
-  """Softmax attention, one block of queries at a time.
+  """Softmax attention whose memory does not grow with the keys' scores.
 
   Args:
     query: [B, T, N, H].
     key, value: [B, S, K, H].
     query_positions, key_positions: int32 [B, T] and [B, S].
     query_groups, key_groups: int32 [B, T] and [B, S], or None.
-    layout_is_causal: the queries are the last T of the S keys and no key
-      is visible to an earlier one, so that queries can leave out the keys
-      after them.
-    block: queries whose [B, N, block, S] scores exist at a time; None for
-      `query_block(S)`.
+    layout_is_causal: the queries are the last T of the S keys, and a query
+      sees no key behind its own and every one before it that is not UNSEEN,
+      groups aside. So queries can leave out the keys after them.
+    shared: with groups and a causal layout, that the first so many keys are
+      SHARED and behind them each group is one run; None if it is not so.
+    block: queries whose [B, N, block, S] scores exist at a time, by the back
+      end 'xla'; None for `query_block(S)`, or another back end.
 
   Returns:
-    [B, T, N, H].
+    [B, T, N, H]; what padding gets is undefined, but finite.
   """
+  t, s = query.shape[1], key.shape[1]
+  slots_tell = layout_is_causal and (key_groups is None or shared is not None)
+  if block is None and slots_tell and t > query_block(s):
+    name = IN_USE.value or _OF_PLATFORM.get(jax.default_backend(), 'xla')
+    if name == 'splash' and splash.can(query, s, key_groups is not None):
+      return _splash(query, key, value, key_positions, query_groups, shared)
+    if name == 'cudnn' and cudnn.can(query):
+      positions = (query_positions, key_positions, query_groups, key_groups)
+      return checkpoint_name(_cudnn(query, key, value, *positions), 'attention')
+  output = _by_blocks(
+    query, key, value, query_positions, key_positions, query_groups,
+    key_groups, layout_is_causal, block,
+  )  # fmt: skip
+  return checkpoint_name(output, 'attention')
+
+
+def _splash(query, key, value, key_positions, groups, shared):
+  there = key_positions != UNSEEN
+  if groups is None:
+    return _on_mesh(splash.splash_attention, query, key, value, there)
+  # Where each group's run begins.
+  offset = key.shape[1] - query.shape[1]
+  slots = offset + jnp.arange(query.shape[1], dtype=jnp.int32)
+  changes = jnp.diff(groups, axis=1, prepend=groups[:, :1]) != 0
+  starts = jax.lax.cummax(jnp.where(changes, slots, 0), axis=1)
+  run = functools.partial(splash.splash_attention, shared=shared)
+  return _on_mesh(run, query, key, value, there, starts)
+
+
+def _cudnn(query, key, value, query_positions, key_positions, *groups):
+  if groups[0] is None and query.shape[1] == key.shape[1]:
+    there = key_positions != UNSEEN
+    return _on_mesh(cudnn.causal_attention, query, key, value, there)
+  mask = visible(query_positions, key_positions, *groups)
+  return _on_mesh(cudnn.masked_attention, query, key, value, mask)
+
+
+def _on_mesh(run, query, key, value, *rows):
+  """Runs a kernel on each device's rows and heads of [B, ...] arrays.
+
+  The compiler cannot cut a kernel, and none of ours needs its neighbours.
+  """
+  placement = placement_in_use()
+  if placement is None:
+    return run(query, key, value, *rows)
+  wanted = placement.sharding(query.shape, ('batch', None, 'heads', None)).spec
+  kept = placement.sharding(key.shape, ('batch', None, 'kv_heads', None)).spec
+  if kept != wanted:
+    # Fewer key-value heads than parts: every device takes what its heads read.
+    each = query.shape[2] // key.shape[2]
+    key, value = (jnp.repeat(x, each, axis=2) for x in (key, value))
+  specs = [
+    placement.sharding(x.shape, ('batch', *(None,) * (x.ndim - 1))).spec
+    for x in rows
+  ]
+  return jax.shard_map(
+    run,
+    mesh=placement.mesh,
+    in_specs=(wanted, wanted, wanted, *specs),
+    out_specs=wanted,
+    check_vma=False,
+  )(query, key, value, *rows)
+
+
+def _by_blocks(
+  query, key, value, query_positions, key_positions, query_groups, key_groups,
+  layout_is_causal, block,
+):  # fmt: skip
+  """The back end 'xla': one block of queries at a time."""
   t, s = query.shape[1], key.shape[1]
   block = block or query_block(s)
   queries = (query, query_positions, query_groups)

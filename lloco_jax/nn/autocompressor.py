@@ -249,7 +249,7 @@ def read(
   if groups is not None:
     shared = jnp.full((batch, size), SHARED, groups.dtype)
     groups = jnp.concatenate([shared, groups], axis=1)
-  positions = Positions(query, key, groups, groups)
+  positions = Positions(query, key, groups, groups, shared=size)
   embeddings = jnp.concatenate(
     [context, embed(params, tokens).astype(context.dtype)], axis=1
   )

@@ -2,8 +2,8 @@
 
 Axes: B batch, T positions, D model, N heads, K key-value heads, H head size,
 F mlp, V vocabulary, L layers. Layers are stacked on a leading axis and
-scanned (training, compression, prefill) or are one tree each (decoding,
-after `unstack_layers`).
+scanned (training, compression, prefill; decoding on TPUs) or are one tree
+each (decoding elsewhere, after `unstack_layers`).
 """
 
 from flax import struct
@@ -11,12 +11,12 @@ import flax.linen as nn
 import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
-import numpy as np
 
 from lloco_jax.nn.attention import attention
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter, LoraLinear, scaled_weights
 from lloco_jax.nn.placement import constrain
+from lloco_jax.nn.rotary import rotary_tables, rotate
 
 # What the backward pass keeps of a layer; the rest is computed again.
 # 'projections' costs 5% more FLOPs than keeping everything and a tenth of
@@ -45,44 +45,16 @@ class KeyValues:
 class Positions:
   """Where the queries and keys of one call stand; see nn/attention.py.
 
-  `query` [B, T] and `key` [B, S] are positions; the groups may be None.
+  `query` [B, T] and `key` [B, S] are positions; the groups may be None. With
+  groups, `shared` tells that so many keys in front are SHARED and that behind
+  them each group is one run; None if it is not so.
   """
 
   query: jax.Array
   key: jax.Array
   query_groups: jax.Array | None = None
   key_groups: jax.Array | None = None
-
-
-def inverse_frequencies(config: LlamaConfig) -> np.ndarray:
-  """Rotary frequencies [H / 2], scaled as the config says."""
-  exponent = np.arange(0, config.head_dim, 2) / config.head_dim
-  frequency = config.rope_theta**-exponent
-  scaling = config.rope_scaling
-  if scaling is None:
-    return frequency
-  if scaling.kind == 'linear':
-    return frequency / scaling.factor
-  wavelength = 2 * np.pi / frequency
-  original = scaling.original_max_position_embeddings
-  low, high = scaling.low_freq_factor, scaling.high_freq_factor
-  smooth = np.clip((original / wavelength - low) / (high - low), 0, 1)
-  return frequency * (smooth + (1 - smooth) / scaling.factor)
-
-
-def rotary_tables(config: LlamaConfig, positions, dtype):
-  """cos and sin [B, T, 1, H / 2] of the positions' angles."""
-  wide = jnp.promote_types(dtype, jnp.float32)
-  frequency = jnp.asarray(inverse_frequencies(config), wide)
-  angles = positions.astype(wide)[:, :, None, None] * frequency
-  return jnp.cos(angles), jnp.sin(angles)
-
-
-def rotate(x, cos, sin):
-  """Rotary embedding of [B, T, N, H], halves paired as in Hugging Face."""
-  first, second = jnp.split(x.astype(cos.dtype), 2, axis=-1)
-  rotated = [first * cos - second * sin, second * cos + first * sin]
-  return jnp.concatenate(rotated, axis=-1).astype(x.dtype)
+  shared: int | None = struct.field(pytree_node=False, default=None)
 
 
 class RMSNorm(nn.Module):
@@ -155,9 +127,9 @@ class Attention(nn.Module):
       positions.query_groups,
       positions.key_groups,
       layout_is_causal=slot is None,
+      shared=positions.shared,
     )
     mixed = constrain(mixed, 'batch', None, 'heads', None)
-    mixed = checkpoint_name(mixed, 'attention')
     mixed = mixed.reshape(*mixed.shape[:2], heads * c.head_dim)
     if self.kept is not None:
       new = jax.tree.map(lambda leaf: leaf[:, : self.kept], new)
@@ -206,6 +178,34 @@ class Block(nn.Module):
     return constrain(x, 'batch', None, None), new
 
 
+class InPlaceBlock(Block):
+  """A layer of a stack, which writes into its part of all layers' buffers.
+
+  The buffers are carried from layer to layer: as what a scan reads and gives
+  they would be there twice.
+  """
+
+  @nn.compact
+  def __call__(self, carry, rotary, positions, adapter_ids, slot):
+    x, buffers, layer = carry
+    own = jax.tree.map(
+      lambda every: jax.lax.dynamic_index_in_dim(every, layer, keepdims=False),
+      buffers,
+    )
+    count = x.shape[1]
+    x, written = super().__call__(x, own, rotary, positions, adapter_ids, slot)
+    buffers = jax.tree.map(
+      lambda every, now: jax.lax.dynamic_update_slice(
+        every,
+        jax.lax.dynamic_slice_in_dim(now, slot, count, axis=1)[None],
+        (layer, 0, slot, 0, 0),
+      ),
+      buffers,
+      written,
+    )
+    return (x, buffers, layer + 1), None
+
+
 class Embedding(nn.Module):
   """A table of vectors, looked up by whoever holds it."""
 
@@ -228,23 +228,24 @@ class Llama(nn.Module):
   remat: str = 'none'
   stacked: bool = True
   kept: int | None = None
+  in_place: bool = False
 
   def setup(self):
     c = self.config
     self.embed_tokens = Embedding(c.vocab_size, c.hidden_size)
     if c.summary_length:
       self.embed_summary = Embedding(c.summary_length, c.hidden_size)
-    block = Block
+    block = InPlaceBlock if self.stacked and self.in_place else Block
     if self.remat != 'none':
       block = nn.remat(
-        Block, policy=REMAT_POLICIES[self.remat], prevent_cse=False
+        block, policy=REMAT_POLICIES[self.remat], prevent_cse=False
       )
     if self.stacked:
       self.layers = nn.scan(
         block,
         variable_axes={'params': 0, 'lora': 0},
         split_rngs={'params': True, 'dropout': True},
-        in_axes=(0, nn.broadcast, nn.broadcast, nn.broadcast, nn.broadcast),
+        in_axes=(*(() if self.in_place else (0,)), *[nn.broadcast] * 4),
         length=c.num_hidden_layers,
       )(c, self.dropout, self.kept)
     else:
@@ -259,7 +260,9 @@ class Llama(nn.Module):
     rotary = rotary_tables(self.config, positions.query, x.dtype)
     rest = (rotary, positions, adapter_ids, slot)
     x = constrain(x, 'batch', None, None)
-    if self.stacked:
+    if self.stacked and self.in_place:
+      (x, new, _), _ = self.layers((x, cache, jnp.int32(0)), *rest)
+    elif self.stacked:
       x, new = self.layers(x, cache, *rest)
     else:
       new = []
@@ -339,6 +342,7 @@ def hidden_states(
     remat=remat,
     stacked='layers' in params,
     kept=kept,
+    in_place=slot is not None,
   )
   variables = {'params': params}
   if adapter is not None:

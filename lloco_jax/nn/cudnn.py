@@ -1,0 +1,71 @@
+"""Attention on NVIDIA GPUs by cuDNN, which never holds the scores.
+
+Axes as in nn/attention.py. cuDNN masks natively what is causal, of as many
+queries as keys, with padding on the right; any other mask it takes as an
+array of its own, which is added to the scores.
+"""
+
+import jax
+import jax.numpy as jnp
+
+# Head sizes that every generation of GPUs from Ampere on computes.
+MOST_HEAD_SIZE = 128
+
+
+def can(query) -> bool:
+  """Whether cuDNN computes such queries [B, T, N, H]."""
+  h = query.shape[-1]
+  half = query.dtype in (jnp.bfloat16, jnp.float16)
+  return half and h % 8 == 0 and h <= MOST_HEAD_SIZE
+
+
+def causal_attention(query, key, value, there, implementation='cudnn'):
+  """Softmax attention where each query sees its own key and those before.
+
+  Args:
+    query: [B, T, N, H].
+    key, value: [B, T, K, H].
+    there: bool [B, T], False for padding, which may stand anywhere.
+    implementation: 'xla' computes the same on any device, with all scores.
+
+  Returns:
+    [B, T, N, H].
+  """
+  # What is there keeps its order, and the padding goes to the right.
+  order = jnp.argsort(~there, axis=1, stable=True)[..., None, None]
+  lengths = jnp.maximum(jnp.sum(there, axis=1, dtype=jnp.int32), 1)
+  query, key, value = (
+    jnp.take_along_axis(x, order, axis=1) for x in (query, key, value)
+  )
+  output = jax.nn.dot_product_attention(
+    query,
+    key,
+    value,
+    is_causal=True,
+    query_seq_lengths=lengths,
+    key_value_seq_lengths=lengths,
+    implementation=implementation,
+  )
+  return jnp.take_along_axis(output, jnp.argsort(order, axis=1), axis=1)
+
+
+def masked_attention(query, key, value, mask, implementation='cudnn'):
+  """Softmax attention by a mask [B, T, S] of what each query sees.
+
+  The lengths are padded to even ones, without which there is no gradient.
+  """
+  t = query.shape[1]
+
+  def even(x, axis):
+    pads = [(0, 0)] * x.ndim
+    pads[axis] = (0, x.shape[axis] % 2)
+    return jnp.pad(x, pads)
+
+  output = jax.nn.dot_product_attention(
+    even(query, 1),
+    even(key, 1),
+    even(value, 1),
+    mask=even(even(mask, 1), 2)[:, None],
+    implementation=implementation,
+  )
+  return output[:, :t]
