@@ -227,12 +227,12 @@ def generate(
     adapter,
     adapter_ids,
     max_new_tokens - 1,
+    model.decodes_stacked,
   )
-  if adapter is not None:
-    adapter = adapter.replace(weights=llama.unstack_layers(adapter.weights))
+  params, adapter = model.for_decoding(adapter)
   stop = config.eos_token_ids if stop_tokens is None else tuple(stop_tokens)
   tokens = decode(
-    model.unstacked_params,
+    params,
     config,
     first,
     cache,

@@ -8,6 +8,7 @@ import jax
 
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import unstack_layers
+from lloco_jax.nn.lora import Adapter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,23 @@ class Model:
     """The dtypes of the parameters, which tell a quantised base, too."""
     found = {leaf.dtype.name for leaf in jax.tree.leaves(self.params)}
     return '+'.join(sorted(found))
+
+  @property
+  def decodes_stacked(self) -> bool:
+    """Whether decoding takes the stacked layers, and no second copy of them.
+
+    A TPU's compiler slices a layer's weights and cache out of the stacks
+    straight into its fast memory. Others copy the slices at every token.
+    """
+    return jax.default_backend() == 'tpu'
+
+  def for_decoding(self, adapter: Adapter | None = None):
+    """The parameters and the adapter, with layers as decoding wants them."""
+    if self.decodes_stacked:
+      return self.params, adapter
+    if adapter is not None:
+      adapter = adapter.replace(weights=unstack_layers(adapter.weights))
+    return self.unstacked_params, adapter
 
   @functools.cached_property
   def unstacked_params(self) -> dict:

@@ -12,6 +12,7 @@ from tiny import CONFIG, relative_error
 import lloco_jax as lloco
 from lloco_jax.generation import decoding
 from lloco_jax.generation.decoding import prefill
+from lloco_jax.model import Model
 from lloco_jax.nn import llama
 from lloco_jax.nn.lora import stack_adapters
 
@@ -117,6 +118,25 @@ def test_greedy_tokens_of_ragged_rows_with_their_own_adapters():
     )
     assert actual[row].tolist() == expected.tolist()
   assert len({tuple(row) for row in actual.tolist()}) == 3
+
+
+@pytest.mark.parametrize('adapted', [True, False])
+def test_stacked_layers_decode_alike(adapted, monkeypatch):
+  """Into buffers that are carried, and without a second copy of the base."""
+  ids, context = prompts()
+  _, bank_of_two = bank()
+  options = {
+    'lengths': LENGTHS,
+    'context_lengths': CONTEXT_LENGTHS,
+    'adapter': bank_of_two,
+    'adapter_ids': jnp.asarray([1, -1, 0]),
+  }
+  if not adapted:
+    options |= {'adapter': None, 'adapter_ids': None}
+  expected = generate(ids, context, **options)
+  monkeypatch.setattr(Model, 'decodes_stacked', True)
+  monkeypatch.setattr(Model, 'unstacked_params', None)
+  assert generate(ids, context, **options).tolist() == expected.tolist()
 
 
 def test_questions_behind_one_context_equal_one_row_each():

@@ -18,7 +18,7 @@ from lloco_jax.generation.decoding import decode_in_place, prefill
 from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
-from lloco_jax.nn.llama import embed, unstack_layers
+from lloco_jax.nn.llama import embed
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.nn.placement import parts_in_use
 from lloco_jax.sharding import place_rows, to_host
@@ -128,9 +128,7 @@ def answer_all(
   if stop_tokens is None:
     stop_tokens = config.eos_token_ids
   stop = tuple(sorted({int(token) for token in stop_tokens}))
-  unstacked = adapter
-  if adapter is not None:
-    unstacked = adapter.replace(weights=unstack_layers(adapter.weights))
+  decoding = model.for_decoding(adapter)
   rows, at_a_time = _rows(asked), parts_in_use('batch')
   tokens, first_seconds, seconds = ([[] for _ in asked] for _ in range(3))
   for start in range(0, len(rows), at_a_time):
@@ -138,7 +136,7 @@ def answer_all(
     # A single row is on every device; of more, all data axes have one.
     missing = at_a_time - len(chunk) if len(rows) > 1 else 0
     found, to_first, total = _answer_rows(
-      model, [*chunk, *chunk[:1] * missing], adapter, unstacked,
+      model, [*chunk, *chunk[:1] * missing], adapter, decoding,
       max_new_tokens, stop, sampling,
     )  # fmt: skip
     for row, answers in zip(chunk, found):
@@ -207,7 +205,7 @@ def _embed(model, contexts):
   return place_rows(jnp.asarray(values, dtype))
 
 
-def _answer_rows(model, rows, adapter, unstacked, steps, stop, sampling):
+def _answer_rows(model, rows, adapter, decoding, steps, stop, sampling):
   """New tokens [B, Q, steps] of rows; seconds to the first and in all."""
   most = max(len(row.prompts) for row in rows)
   count = next(size for size in QUESTION_BUCKETS if size >= most)
@@ -237,16 +235,17 @@ def _answer_rows(model, rows, adapter, unstacked, steps, stop, sampling):
 
   reading = (
     model.params, model.config, context, context_lengths, ids, lengths,
-    adapter, None, count * (steps - 1),
+    adapter, None, count * (steps - 1), model.decodes_stacked,
   )  # fmt: skip
   (first, cache), to_first = _timed(prefill, *reading)
+  params, adapter = decoding
   writing = (
-    model.unstacked_params, model.config, first, cache,
-    context_lengths[:, None] + lengths, unstacked, None, keys, steps,
+    params, model.config, first, cache,
+    context_lengths[:, None] + lengths, adapter, None, keys, steps,
     sampling.temperature, sampling.top_p, stop,
   )  # fmt: skip
-  (tokens, _), decoding = _timed(decode_in_place, *writing)
-  return to_host(tokens), to_first, to_first + decoding
+  (tokens, _), seconds = _timed(decode_in_place, *writing)
+  return to_host(tokens), to_first, to_first + seconds
 
 
 def _timed(function, *arguments):

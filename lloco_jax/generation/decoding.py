@@ -30,16 +30,17 @@ from lloco_jax.nn.placement import constrain
 class Cache:
   """Keys and values of everything read so far.
 
-  `layers` is a list of KeyValues [B, S, K, H]; `positions` and `groups`
-  [B, S] say what stands in a slot (UNSEEN: nothing).
+  `layers` is a list of KeyValues [B, S, K, H], or one [L, B, S, K, H] for
+  stacked layers; `positions` and `groups` [B, S] say what stands in a slot
+  (UNSEEN: nothing).
   """
 
-  layers: list
+  layers: list | KeyValues
   positions: jax.Array
   groups: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=('config', 'new_slots'))
+@functools.partial(jax.jit, static_argnames=('config', 'new_slots', 'stacked'))
 def prefill(
   params,
   config: LlamaConfig,
@@ -50,6 +51,7 @@ def prefill(
   adapter: Adapter | None = None,
   adapter_ids=None,
   new_slots: int = 0,
+  stacked: bool = False,
 ):
   """Reads contexts and prompts.
 
@@ -61,6 +63,7 @@ def prefill(
       0 for a question that is not there.
     adapter, adapter_ids: see nn/llama.py.
     new_slots: cache slots kept free for tokens to come.
+    stacked: the cache is for decoding with stacked layers.
 
   Returns:
     Logits [B, Q, V] of each prompt's last token, and the Cache.
@@ -85,15 +88,19 @@ def prefill(
   last = jnp.arange(questions) * width + jnp.maximum(prompt_lengths, 1) - 1
   last = last + context.shape[1]
   hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
-  pad = ((0, 0), (0, new_slots), (0, 0), (0, 0))
 
   def room(kept):
-    return constrain(jnp.pad(kept, pad), 'batch', None, 'kv_heads', None)
+    pads = [(0, 0)] * kept.ndim
+    pads[-3] = (0, new_slots)
+    return constrain(jnp.pad(kept, pads), 'batch', None, 'kv_heads', None)
 
-  layers = [
-    KeyValues(room(kept.key[i]), room(kept.value[i]))
-    for i in range(config.num_hidden_layers)
-  ]
+  if stacked:
+    layers = jax.tree.map(room, kept)
+  else:
+    layers = [
+      KeyValues(room(kept.key[i]), room(kept.value[i]))
+      for i in range(config.num_hidden_layers)
+    ]
   free = ((0, 0), (0, new_slots))
   return logits(params, config, hidden), Cache(
     layers,
@@ -119,7 +126,8 @@ def decode(
   """Generates up to `steps` tokens a question, in one program.
 
   Args:
-    params: base parameters, layers unstacked (as is `adapter.weights`).
+    params: base parameters, layers stacked or not, as those of
+      `adapter.weights` and the cache.
     config: the base's config.
     first_logits: [B, Q, V], from `prefill`.
     cache: from `prefill`, with Q (steps - 1) slots free at its end; it is
@@ -183,7 +191,7 @@ def decode_in_place(
     hidden, layers = hidden_states(
       params,
       config,
-      embed(params, tokens).astype(cache.layers[0].key.dtype),
+      embed(params, tokens).astype(jax.tree.leaves(cache.layers)[0].dtype),
       Positions(position, positions, own, groups),
       adapter,
       adapter_ids,
