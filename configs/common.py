@@ -30,10 +30,16 @@ MODELS = {
   },
 }
 
-# Several devices, as 'llama2-7b,v5e-8': a row each, so that a step's rows are
-# no longer accumulated. A v5e has no room for the base, which is shared out.
+# Other devices, as 'llama2-7b,v5e-8'. One v5e has room for an int8 base and
+# one row, if little is kept for the backward pass; eight share out the base and
+# have a row each, so that a step's rows are no longer accumulated.
 _EIGHT_ROWS = {'batch.rows': 8, 'compression.rows': 8}
 DEVICES = {
+  'v5e-1': {
+    'model.quantize': 'int8',
+    'remat': 'full',
+    'compression.rows': 1,
+  },
   'v5e-8': {'mesh.axes.fsdp': 8, **_EIGHT_ROWS},
   '80gb-8': {'mesh.axes.data': 8, **_EIGHT_ROWS},
 }

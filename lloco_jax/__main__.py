@@ -1,4 +1,4 @@
-"""Commands on what runs have left: python -m lloco_jax COMMAND --help."""
+"""Commands beside train.py and eval.py: python -m lloco_jax COMMAND --help."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import pathlib
 from lloco_jax import command_line
 from lloco_jax.evaluation import pairing
 from lloco_jax.files import write_file
+from lloco_jax.planning.commands import add_plan
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -17,7 +18,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title='commands', required=True, metavar='COMMAND'
   )
   _add_compare(commands)
-  chosen = parser.parse_args(arguments)
+  add_plan(commands)
+  chosen, chosen.overrides = parser.parse_known_args(arguments)
+  if chosen.overrides and not hasattr(chosen, 'takes_overrides'):
+    parser.error(f'unrecognized arguments: {" ".join(chosen.overrides)}')
   command_line.say(lambda: chosen.action(chosen))
 
 

@@ -60,18 +60,19 @@ def test_models_differ_in_the_model_part_alone(name):
 
 @pytest.mark.parametrize('devices', common.DEVICES)
 @pytest.mark.parametrize('name', ['narrativeqa', 'hotpotqa'])
-def test_several_devices_train_on_the_same_questions_a_step(name, devices):
-  one, several = load(name), load(name, f'llama2-7b,{devices}')
-  assert one.mesh != several.mesh and one.name == several.name
-  rows = [x.batch.rows * x.training.accumulation for x in (one, several)]
+def test_other_devices_train_on_the_same_questions_a_step(name, devices):
+  one, other = load(name), load(name, f'llama2-7b,{devices}')
+  assert one.name == other.name
+  rows = [x.batch.rows * x.training.accumulation for x in (one, other)]
   assert rows[0] == rows[1]
-  sizes = several.mesh.axes.to_dict().values()
+  sizes = other.mesh.axes.to_dict().values()
   parts = math.prod(sizes)
-  assert parts == 8 == several.batch.rows == several.compression.rows
+  assert parts == int(devices.rpartition('-')[2])
+  assert parts == other.batch.rows == other.compression.rows
 
 
 def test_devices_without_a_setting_are_refused():
-  with pytest.raises(ValueError, match="for devices 'v9'; use one of v5e-8"):
+  with pytest.raises(ValueError, match="for devices 'v9'; use one of v5e-1"):
     load('narrativeqa', 'llama2-7b,v9')
 
 

@@ -22,7 +22,7 @@ LEVELS = (
   {'weights'},
   {'data'},
   {'compression', 'finetuning', 'generation', 'retrieval'},
-  {'evaluation', 'serving'},
+  {'evaluation', 'planning', 'serving'},
 )
 
 

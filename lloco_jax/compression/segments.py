@@ -17,7 +17,10 @@ from lloco_jax.nn.lora import Adapter
 
 
 @functools.partial(jax.jit, static_argnames=('config',), donate_argnums=2)
-def _step(params, config, prefix, rest, tokens, lengths, adapter):
+def compress_in_place(
+  params, config, prefix, rest, tokens, lengths, adapter=None
+):
+  """The program of `compress_step`; the state's prefix is given by itself."""
   state = rest.replace(prefix=prefix)
   _, state = compress_segment(params, config, tokens, lengths, state, adapter)
   return state
@@ -26,7 +29,9 @@ def _step(params, config, prefix, rest, tokens, lengths, adapter):
 def compress_step(params, config, tokens, lengths, state, adapter=None):
   """Jitted `compress_segment`; the old state's prefix is given up."""
   rest = state.replace(prefix=None)
-  return _step(params, config, state.prefix, rest, tokens, lengths, adapter)
+  return compress_in_place(
+    params, config, state.prefix, rest, tokens, lengths, adapter
+  )
 
 
 def split_length(

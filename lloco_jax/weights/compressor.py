@@ -130,7 +130,7 @@ def load_compressor(folder, model: Model) -> tuple[Adapter, jax.Array]:
       f'other weights than those of {model.name}; load that base.'
     )
   if model.config.summary_length:
-    for name, value in _summary_fields(fields).items():
+    for name, value in summary_fields(fields).items():
       if getattr(model.config, name) != value:
         raise ValueError(
           f'The compressor in {folder} has {name} {value}, not '
@@ -171,7 +171,7 @@ def apply_compressor(model: Model, folder='shipped') -> Model:
   folder = pathlib.Path(folder)
   adapter, table = load_compressor(folder, model)
   fields = read_fields(folder)
-  config = dataclasses.replace(model.config, **_summary_fields(fields))
+  config = dataclasses.replace(model.config, **summary_fields(fields))
   params = merge_adapter(model.params, adapter)
   dtype = params['norm']['scale'].dtype
   params['embed_summary'] = {'embedding': table.astype(dtype)}
@@ -186,7 +186,8 @@ def apply_compressor(model: Model, folder='shipped') -> Model:
   )
 
 
-def _summary_fields(fields: dict) -> dict:
+def summary_fields(fields: dict) -> dict:
+  """What `read_fields` gave, as fields of the config; defaults for the rest."""
   return {
     name: fields.get(name, LlamaConfig.__dataclass_fields__[name].default)
     for name in _SUMMARY_FIELDS

@@ -1,0 +1,160 @@
+"""The plan of a config: what each stage takes on devices that need not be
+there, and whether it fits."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import math
+
+from ml_collections import ConfigDict
+
+from lloco_jax.nn.lora import LoraConfig
+from lloco_jax.planning.chips import Chips
+from lloco_jax.planning.memory import (
+  GIB,
+  DoesNotFitError,
+  Memory,
+  compile_program,
+  memory_of,
+)
+from lloco_jax.planning.stages import STAGES, Sizes, lower_stage, make_base
+from lloco_jax.sharding import make_placement
+from lloco_jax.weights.compressor import (
+  read_fields,
+  shipped_compressor,
+  summary_fields,
+)
+from lloco_jax.weights.published import read_config
+
+# What a config that finetunes does not say of the training of its compressor:
+# substeps as published (Chevalier et al. 2023, section 4).
+_SUBSTEP = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Of one stage; `memory` is None where the compiler says `refusal`."""
+
+  stage: str
+  positions: int
+  flops: int
+  memory: Memory | None
+  refusal: str = ''
+
+  def fits(self, chips: Chips) -> bool:
+    """Whether it and what waits beside it take no more than a device has."""
+    return bool(self.memory) and self.memory.needed <= chips.memory * GIB
+
+
+def make_plans(
+  config: ConfigDict, chips: Chips, stages: Sequence[str] = (), **sizes
+) -> Iterator[Plan]:
+  """Plans the stages of a config, in order, by default all that it runs.
+
+  Args:
+    config: of an experiment, see configs/common.py.
+    chips: to compile for.
+    stages: of STAGES.
+    sizes: fields of Sizes, in the place of what the config says.
+
+  Raises:
+    ValueError: a stage is unknown, or the config does not fit its mesh.
+    OSError: the config of a checkpoint is missing.
+  """
+  trains_compressor = config.job == 'compressor'
+  if not stages:
+    others = [name for name in STAGES if name != 'compressor']
+    stages = ['compressor'] if trains_compressor else others
+  for stage in stages:
+    if stage not in STAGES:
+      raise ValueError(
+        f"There is no stage '{stage}'; choose from {', '.join(STAGES)}."
+      )
+  base = make_base(
+    _network(config),
+    config.model.dtype,
+    config.model.quantize or None,
+    LoraConfig(**config.lora.to_dict()),
+    chips.devices[0],
+    make_placement(
+      config.mesh.axes.to_dict(), config.mesh.rules, chips.devices
+    ),
+  )
+  for stage in stages:
+    chosen = dataclasses.replace(_sizes(config, stage), **sizes)
+    program = lower_stage(stage, base, chosen, config.remat)
+    told = (stage, program.positions, program.flops)
+    try:
+      compiled = compile_program(program.lowered)
+    except DoesNotFitError as error:
+      yield Plan(*told, None, str(error))
+    else:
+      yield Plan(*told, memory_of(compiled, program.arguments, program.beside))
+
+
+def plan_text(plan: Plan, chips: Chips) -> str:
+  """The plan of a stage, in lines."""
+  lines = [
+    f'{plan.stage} on {chips.topology}: {plan.positions:,} positions, '
+    f'{_scaled(plan.flops)}FLOP, all devices together'
+  ]
+  if plan.memory is None:
+    return '\n'.join([*lines, f'  does not fit: {plan.refusal}', ''])
+  parts = dataclasses.asdict(plan.memory)
+  parts['aliased'] *= -1
+  if parts['beside'] < GIB / 200:
+    del parts['beside']
+  lines += [
+    f'  {name:<12}{size / GIB:>8.2f} GiB' for name, size in parts.items()
+  ]
+  verdict = 'fits' if plan.fits(chips) else 'does not fit'
+  lines.append(
+    f'  {"needed":<12}{plan.memory.needed / GIB:>8.2f} GiB of '
+    f'{chips.memory:.2f}: {verdict}'
+  )
+  return '\n'.join([*lines, ''])
+
+
+def _network(config):
+  """The checkpoint's config, with the summary vectors of its compressor."""
+  network = read_config(config.model.name)
+  folder = config.model.get('compressor', '')
+  if config.job == 'compressor':
+    summary = config.summary
+    return dataclasses.replace(
+      network,
+      summary_length=summary.length,
+      summary_sharpness=summary.sharpness,
+    )
+  if not folder:
+    return network
+  if folder == 'shipped':
+    folder = shipped_compressor(config.model.name)
+  return dataclasses.replace(network, **summary_fields(read_fields(folder)))
+
+
+def _sizes(config, stage) -> Sizes:
+  if config.job == 'compressor':
+    return Sizes(
+      rows=config.batch.rows,
+      segment=config.data.segment_length,
+      segments=config.data.segments,
+      substep=config.summary.substep,
+    )
+  rows = {
+    'finetune': config.batch.rows,
+    'compressor': config.batch.rows,
+    'compress': config.compression.rows,
+  }
+  return Sizes(
+    rows=rows.get(stage, 1),
+    questions=config.batch.questions_per_row if stage == 'finetune' else 1,
+    answer=config.evaluation.max_new_tokens,
+    segment=config.compression.segment_length,
+    substep=_SUBSTEP,
+  )
+
+
+def _scaled(number: int) -> str:
+  """A number with three digits and the letter of its thousands."""
+  power = int(math.log(number, 1000))
+  return f'{number / 1000**power:.3g} {" kMGTPE"[power].strip()}'

@@ -1,0 +1,123 @@
+"""The command that plans, as far as it goes without a compiler for TPUs."""
+
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+
+from lloco_jax import __main__ as program
+from lloco_jax.planning import chips, memory, report
+from lloco_jax.planning.commands import read_config
+from lloco_jax.planning.report import Plan, plan_text
+
+CONFIG = 'configs/narrativeqa.py'
+
+
+def run(*arguments):
+  program.main(['plan', *arguments])
+
+
+@pytest.fixture
+def without_compiler(monkeypatch):
+  find = importlib.util.find_spec
+  monkeypatch.setattr(
+    importlib.util,
+    'find_spec',
+    lambda name, *rest: None if name == 'libtpu' else find(name, *rest),
+  )
+
+
+def test_a_missing_compiler_is_told(without_compiler):
+  with pytest.raises(SystemExit, match="pip install 'lloco_jax.tpu.'"):
+    run(f'--config={CONFIG}', '--topology=v5e:1x1')
+
+
+@pytest.mark.parametrize(
+  'arguments, said',
+  [
+    (['--topology=v3:1x1'], "no topology 'v3:1x1'; give a chip of v5e"),
+    (['--topology=v5e:four'], "no topology 'v5e:four'"),
+    (['--topology=v5e:1x1', '--context=0'], '--context is 0'),
+    (['--topology=v5e:1x1', '--config.batch.row=2'], "no key 'batch.row'"),
+    (['--topology=v5e:1x1', '--config.batch.rows=x'], "no key 'batch.rows' fo"),
+    (['--topology=v5e:1x1', '--rows=2'], "'--rows=2' is no argument"),
+  ],
+)
+def test_what_is_wrong_is_told(arguments, said):
+  with pytest.raises(SystemExit, match=said):
+    run(f'--config={CONFIG}', *arguments)
+
+
+def test_other_commands_take_no_keys(capsys):
+  with pytest.raises(SystemExit):
+    program.main(['compare', 'a', 'b', '--config.batch.rows=2'])
+  assert 'unrecognized arguments' in capsys.readouterr().err
+
+
+def test_keys_of_a_config_are_set():
+  config = read_config(
+    f'{CONFIG}:smollm2',
+    [
+      '--config.batch.rows=3',
+      '--config.remat=full',
+      '--config.training.optimizer.learning_rate=1',
+    ],
+  )
+  assert config.model.name == 'smollm2-135m'
+  assert config.batch.rows == 3 and config.remat == 'full'
+  assert config.training.optimizer.learning_rate == 1.0
+
+
+def test_bytes_are_those_of_one_device():
+  x = jax.device_put(np.zeros((4, 6), np.float32))
+  assert memory.shard_bytes({'x': x, 'y': x.astype('bfloat16')}) == 144
+
+
+def test_what_fits_is_what_is_needed_at_once():
+  small = chips.Chips('v5e:1x1', (), 10.0)
+  taken = memory.Memory(
+    arguments=6 * memory.GIB,
+    temporaries=4 * memory.GIB,
+    output=2 * memory.GIB,
+    aliased=2 * memory.GIB,
+  )
+  plan = Plan('finetune', 4224, 117_000_000_000_000, taken)
+  assert taken.needed == 10 * memory.GIB and plan.fits(small)
+  lines = plan_text(plan, small).splitlines()
+  assert lines[0] == (
+    'finetune on v5e:1x1: 4,224 positions, 117 TFLOP, all devices together'
+  )
+  assert lines[-1].split() == 'needed 10.00 GiB of 10.00: fits'.split()
+  held = Plan(
+    'decode', 1, 1, memory.Memory(**vars(taken) | {'beside': memory.GIB})
+  )
+  assert not held.fits(small)
+  assert 'beside' in plan_text(held, small)
+  refused = Plan('decode', 1, 1, None, 'it takes 22.1G.')
+  assert not refused.fits(small)
+  assert 'does not fit: it takes 22.1G.' in plan_text(refused, small)
+
+
+def test_an_unknown_stage_is_told():
+  config = read_config(CONFIG)
+  with pytest.raises(ValueError, match="no stage 'train'; choose from finetun"):
+    next(report.make_plans(config, chips.Chips('v5e:1x1', (), 1.0), ['train']))
+
+
+@pytest.mark.parametrize(
+  'said',
+  [
+    'RESOURCE_EXHAUSTED: Ran out of memory in memory space hbm. '
+    'Used 22.10G of 15.75G hbm. Exceeded hbm capacity by 6.4G.',
+    'RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required '
+    'for HLO temporaries (22.10G) exceeds available HBM (15.75G).',
+  ],
+)
+def test_a_refusal_of_the_compiler_is_told(said):
+  class Lowered:
+    def compile(self):
+      raise jax.errors.JaxRuntimeError(said)
+
+  with pytest.raises(memory.DoesNotFitError, match='22.10G of the 15.75G'):
+    memory.compile_program(Lowered())
