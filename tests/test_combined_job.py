@@ -83,9 +83,13 @@ def test_every_set_is_evaluated_with_the_one_adapter(
     assert workdir == tmp_path / 'evaluations' / name
     assert part.evaluation.adapters.lloco == str(adapter)
     assert part.compression.store == str(tmp_path / 'store')
-    assert part.data == config.sets[name].data
-    assert part.prompt == config.sets[name].prompt
-    assert (part.lora, part.model) == (config.lora, config.model)
+    for mine, theirs in (
+      (part.data, config.sets[name].data),
+      (part.prompt, config.sets[name].prompt),
+      (part.lora, config.lora),
+      (part.model, config.model),
+    ):
+      assert mine.to_dict() == theirs.to_dict()
 
 
 @pytest.mark.slow

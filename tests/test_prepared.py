@@ -15,9 +15,11 @@ import zipfile
 
 from file_server import serving
 from official_files import (
+  hotpot_row,
   scrolls_row,
   write_fairytaleqa,
   write_hotpotqa,
+  write_json,
   write_lines,
   write_longbench,
   write_scrolls,
@@ -127,6 +129,8 @@ def folder(tmp_path_factory):
   write_longbench(folder / 'longbench', 'qasper')
   pack(site / 'longbench.zip', folder / 'longbench')
   write_hotpotqa(site)
+  rows = [hotpot_row(f'r{n}', f'Fox {n}', 'Mill') for n in range(12)]
+  write_json(site / 'hotpot_train_v1.1.json', rows)
   return folder
 
 
