@@ -9,11 +9,15 @@ from lloco_jax.api import (
   loss,
   save_adapter,
 )
+from lloco_jax.library.asking import ask
+from lloco_jax.library.library import Library
 from lloco_jax.weights.checkpoint import load, quantize
 from lloco_jax.weights.compressor import apply_compressor
 
 __all__ = [
+  'Library',
   'apply_compressor',
+  'ask',
   'compress',
   'finetune',
   'forward',

@@ -8,6 +8,7 @@ import pathlib
 from lloco_jax import command_line
 from lloco_jax.evaluation import pairing
 from lloco_jax.files import write_file
+from lloco_jax.library.commands import add_ask, add_library
 from lloco_jax.planning.commands import add_plan
 
 
@@ -18,6 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title='commands', required=True, metavar='COMMAND'
   )
   _add_compare(commands)
+  add_library(commands)
+  add_ask(commands)
   add_plan(commands)
   chosen, chosen.overrides = parser.parse_known_args(arguments)
   if chosen.overrides and not hasattr(chosen, 'takes_overrides'):

@@ -1,9 +1,14 @@
-"""Files that are seen whole or not at all, also after a kill."""
+"""Files that are seen whole or not at all, also after a kill; locks."""
 
 import contextlib
 import os
 import pathlib
 import uuid
+
+try:
+  import fcntl
+except ImportError:  # Windows: two writers are not noticed
+  fcntl = None
 
 
 @contextlib.contextmanager
@@ -29,3 +34,19 @@ def write_file(path: pathlib.Path, content: bytes | str) -> None:
     content = content.encode()
   with replacing(path) as temporary:
     temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def alone(path: pathlib.Path, refusal: str):
+  """Holds the lock of a file, which ends with the process at the latest.
+
+  Raises:
+    ValueError: another program or thread holds it; `refusal` is what it says.
+  """
+  with path.open('w') as file:
+    if fcntl is not None:
+      try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      except (BlockingIOError, PermissionError):
+        raise ValueError(refusal) from None
+    yield

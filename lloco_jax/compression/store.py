@@ -167,6 +167,18 @@ class Store:
     write_file(self.path(record.key), content)
     self._index(record)
 
+  def remove(self, key: str) -> None:
+    """Removes summaries, if they are there."""
+    self.path(key).unlink(missing_ok=True)
+
+  def keys(self) -> set[str]:
+    """Of all files that have the name of summaries, whole or not."""
+    return {
+      name.removesuffix(_SUFFIX)
+      for name in os.listdir(self.folder)
+      if name.endswith(_SUFFIX)
+    }
+
   def longest_prefix(
     self, settings: Settings, chain: Sequence[str]
   ) -> tuple[int, np.ndarray | None]:
@@ -232,12 +244,7 @@ class Store:
 
   def _index_new_files(self) -> None:
     """Reads the headers of files that came since the last time."""
-    names = {
-      name.removesuffix(_SUFFIX)
-      for name in os.listdir(self.folder)
-      if name.endswith(_SUFFIX)
-    }
-    for key in sorted(names - self._indexed):
+    for key in sorted(self.keys() - self._indexed):
       self._indexed.add(key)
       try:
         with self.path(key).open('rb') as file:

@@ -186,7 +186,7 @@ def check_room(
     )
 
 
-def _embed(model, contexts):
+def embed_contexts(model: Model, contexts: Sequence[Context]) -> jax.Array:
   """Contexts [B, C, D] in the model's dtype, padded to a bucket."""
   window = model.config.max_position_embeddings
   slots = context_bucket(max(map(len, contexts)), window)
@@ -231,7 +231,7 @@ def _answer_rows(model, rows, adapter, decoding, steps, stop, sampling):
   keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))(
     key, draws
   )
-  context = _embed(model, [row.context for row in rows])
+  context = embed_contexts(model, [row.context for row in rows])
 
   reading = (
     model.params, model.config, context, context_lengths, ids, lengths,

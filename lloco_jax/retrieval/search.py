@@ -21,7 +21,7 @@ _WORD = re.compile(r'\w+')
 # Robertson and Zaragoza 2009: k1 from 1.2 to 2, b from 0.5 to 0.8.
 _K1, _B = 1.5, 0.75
 # Cormack, Clarke and Buettcher 2009.
-_FUSION = 60
+FUSION = 60
 
 
 def bm25(texts: Sequence[str]) -> Scores:
@@ -57,8 +57,8 @@ def embedding(texts: Sequence[str], encode: Encoder = embed) -> Scores:
     ValueError: `encode` does not give one finite vector a text.
     ImportError: as `embed`.
   """
-  vectors = _unit(encode, list(texts))
-  return lambda question: vectors @ _unit(encode, [question])[0]
+  vectors = unit_vectors(encode, list(texts))
+  return lambda question: vectors @ unit_vectors(encode, [question])[0]
 
 
 def hybrid(texts: Sequence[str], encode: Encoder = embed) -> Scores:
@@ -83,7 +83,7 @@ def fuse(scores: Sequence[np.ndarray]) -> np.ndarray:
   ranks = [
     1 + (found[None, :] > found[:, None]).sum(axis=1) for found in scores
   ]
-  return sum(1 / (_FUSION + rank) for rank in ranks)
+  return sum(1 / (FUSION + rank) for rank in ranks)
 
 
 def best(scores: np.ndarray, count: int) -> list[int]:
@@ -91,12 +91,13 @@ def best(scores: np.ndarray, count: int) -> list[int]:
   return np.argsort(-scores, kind='stable')[:count].tolist()
 
 
-def _words(text: str) -> list[str]:
-  return _WORD.findall(text.lower())
+def unit_vectors(encode: Encoder, texts: list[str]) -> np.ndarray:
+  """Vectors [n, D] of length one; that of an empty text stays zero.
 
-
-def _unit(encode: Encoder, texts: list[str]) -> np.ndarray:
-  """Vectors of length one; a zero vector, of an empty text, stays zero."""
+  Raises:
+    ValueError: `encode` does not give one finite vector a text.
+    ImportError: as `embed`.
+  """
   vectors = np.asarray(encode(texts), np.float32)
   if vectors.ndim != 2 or len(vectors) != len(texts):
     raise ValueError(
@@ -107,3 +108,7 @@ def _unit(encode: Encoder, texts: list[str]) -> np.ndarray:
     raise ValueError('The encoder gave a vector with NaN or infinity.')
   lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
   return vectors / np.where(lengths == 0, 1, lengths)
+
+
+def _words(text: str) -> list[str]:
+  return _WORD.findall(text.lower())

@@ -1,0 +1,361 @@
+"""Folders into a library: what is new, has changed, grown or gone.
+
+The summaries of a file are in the store before the catalogue names them, and
+old ones leave it after; so a call that was stopped has lost nothing but the
+work on the last few files, and the next one goes on from there.
+"""
+
+import collections
+from collections.abc import Sequence
+import dataclasses
+import hashlib
+import os
+import pathlib
+import time
+
+from lloco_jax.compression.corpus import compress_documents
+from lloco_jax.compression.inventory import Stored
+from lloco_jax.data.documents import Document
+from lloco_jax.library.catalogue import Entry, Passage
+from lloco_jax.library.folder import document_name, escaped, show, walk
+from lloco_jax.library.library import Library, check_group
+from lloco_jax.library.parsers import parse
+from lloco_jax.library.pieces import cut
+from lloco_jax.progress import duration
+from lloco_jax.weights.sources import file_hash
+
+# Characters of the texts that are compressed between two entries in the
+# catalogue: enough to fill batches, and no more work than can be lost.
+_CHUNK = 400_000
+MOST_MEGABYTES = 50
+
+
+@dataclasses.dataclass
+class Counts:
+  """What became of the files of a folder.
+
+  `refused` and `remarks` are sentences, of which each has been printed;
+  `kept` of the refused were readable before and are in the library as they
+  were. `tokens`, `cut_tokens` and `vectors` are of what was added, continued
+  or updated.
+  """
+
+  added: int = 0
+  unchanged: int = 0
+  updated: int = 0
+  continued: int = 0
+  removed: int = 0
+  refused: list[str] = dataclasses.field(default_factory=list)
+  remarks: list[str] = dataclasses.field(default_factory=list)
+  passed_over: dict[str, int] = dataclasses.field(default_factory=dict)
+  tokens: int = 0
+  cut_tokens: int = 0
+  vectors: int = 0
+  seconds: float = 0.0
+
+  def refuse(self, sentence: str) -> None:
+    """Counts a file as refused, and says why."""
+    self.refused.append(sentence)
+    print(f'Refused: {sentence}', flush=True)
+
+  def remark(self, sentence: str) -> None:
+    """Says what is not in the text of a file."""
+    self.remarks.append(sentence)
+    print(f'Note: {sentence}', flush=True)
+
+  def text(self) -> str:
+    """The summary at the end of a call."""
+    said = [
+      f'{self.added} added, {self.unchanged} unchanged, {self.updated} '
+      f'updated, {self.continued} continued, {self.removed} removed, '
+      f'{len(self.refused)} refused; {self.tokens:,} tokens in '
+      f'{self.vectors:,} vectors, {duration(self.seconds)}.'
+    ]
+    if self.cut_tokens:
+      said.append(f'The token cap cut off {self.cut_tokens:,} tokens.')
+    if self.passed_over:
+      kinds = ', '.join(
+        f'{count} {kind}' for kind, count in sorted(self.passed_over.items())
+      )
+      said.append(f'Passed over, as no text, Markdown, HTML or PDF: {kinds}.')
+    return '\n'.join(said)
+
+
+@dataclasses.dataclass(frozen=True)
+class _File:
+  """A file that is to be put into the library, cut into parts."""
+
+  path: str
+  hash: str
+  parts: tuple[str, ...]
+  known: tuple[Entry, ...]
+
+  def name(self, part: int) -> str:
+    return document_name(self.path, part, len(self.parts))
+
+
+def add_folder(
+  library: Library,
+  folder: str | os.PathLike,
+  group: str,
+  rows: int = 8,
+  most_megabytes: float = MOST_MEGABYTES,
+  progress: bool = True,
+) -> Counts:
+  """Brings a library to what a folder holds, and prints how far it is.
+
+  What is in the library already is skipped, what has changed is put in the
+  place of what was there, and documents whose files are gone from the folder
+  are taken out. A file that cannot be read is refused, and the rest done.
+
+  Args:
+    library: to put the documents into.
+    folder: with text, Markdown, HTML and PDF files, also in folders below it.
+    group: of the documents.
+    rows: documents compressed side by side.
+    most_megabytes: larger files are refused.
+    progress: print how far it is.
+
+  Raises:
+    FileNotFoundError: there is no such folder.
+    ValueError: the group has no name, another program changes the library, or
+      the folder holds no file that can be read, though it did before.
+    OSError: the library cannot be written.
+  """
+  check_group(group)
+  began = time.monotonic()
+  folder = pathlib.Path(folder).expanduser().resolve()
+  found = walk(folder, library.folder)
+  with library.alone():
+    library.catalogue.tidy()
+    known = collections.defaultdict(list)
+    for entry in library.catalogue.entries():
+      known[entry.path].append(entry)
+    below = [
+      path for path in known if pathlib.Path(path).is_relative_to(folder)
+    ]
+    if below and not found.files:
+      raise ValueError(
+        f'{show(folder)} holds no file that can be read, and the library has '
+        f'{len(below)} from there; if they are to go, say so with: python -m '
+        f'lloco_jax library remove {show(folder)}'
+      )
+    counts = Counts(passed_over=found.passed_over)
+    for sentence in found.refused.values():
+      counts.refuse(sentence)
+    adder = _Adder(library, group, rows, progress, counts)
+    for number, path in enumerate(found.files, 1):
+      try:
+        file = _read(
+          library, path, group, known[str(path)], most_megabytes, counts
+        )
+      except (ValueError, OSError) as error:
+        counts.refuse(_with_kept(_sentence(path, error), known[str(path)]))
+        continue
+      if file is None:
+        counts.unchanged += 1
+      elif adder.add(file) and progress:
+        print(f'{number} of {len(found.files)} files are done.', flush=True)
+    adder.finish()
+    # What is below a folder that cannot be read is not gone.
+    there = {*found.files, *found.refused}
+    gone = [
+      entry
+      for path in map(pathlib.Path, below)
+      if not there & {path, *path.parents}
+      for entry in known[str(path)]
+    ]
+    library.catalogue.drop(gone)
+    counts.removed = len({entry.path for entry in gone})
+    library.sweep()
+    library.catalogue.tidy()
+  counts.seconds = time.monotonic() - began
+  return counts
+
+
+def remove(
+  library: Library, paths: Sequence[str], groups: Sequence[str] = ()
+) -> int:
+  """Takes files, folders and groups out of a library; gives how many files.
+
+  Raises:
+    ValueError: the library has nothing of that name, or another program
+      changes it.
+  """
+  with library.alone():
+    entries = library.catalogue.entries()
+    gone = []
+    for path in paths:
+      place = pathlib.Path(os.path.abspath(pathlib.Path(path).expanduser()))
+      places = {place, place.resolve()}
+      some = [
+        entry
+        for entry in entries
+        if places
+        & {*pathlib.Path(entry.path).parents, pathlib.Path(entry.path)}
+      ]
+      if not some:
+        raise ValueError(
+          f'The library has nothing of {show(place)}; `python -m lloco_jax '
+          'library list` tells what it has.'
+        )
+      gone += some
+    for group in groups:
+      some = [entry for entry in entries if entry.group == group]
+      if not some:
+        raise ValueError(f"The library has no group '{group}'.")
+      gone += some
+    library.catalogue.drop(gone)
+    library.sweep()
+    library.catalogue.tidy()
+  return len({entry.path for entry in gone})
+
+
+class _Adder:
+  """Compresses files and enters them in the catalogue, some at a time."""
+
+  def __init__(self, library, group, rows, progress, counts):
+    self._library, self._group, self._rows = library, group, rows
+    self._progress, self._counts = progress, counts
+    self._waiting: list[_File] = []
+
+  def add(self, file: _File) -> bool:
+    """Takes a file; tells whether all that waited are in the library now."""
+    self._waiting.append(file)
+    waiting = sum(len(part) for each in self._waiting for part in each.parts)
+    if waiting < _CHUNK:
+      return False
+    self.finish()
+    return True
+
+  def finish(self) -> None:
+    """Brings the files that wait into the library."""
+    files, self._waiting = self._waiting, []
+    if not files:
+      return
+    library, counts = self._library, self._counts
+    stored = compress_documents(
+      library.model,
+      [
+        Document(file.name(number), part, self._group)
+        for file in files
+        for number, part in enumerate(file.parts, 1)
+      ],
+      library.store,
+      library.compression(self._rows),
+      self._progress,
+    )
+    entries, passages = [], []
+    for file in files:
+      for number, part in enumerate(file.parts, 1):
+        pieces = cut(part, library.making.passage_characters)
+        kept = stored[file.name(number)]
+        entry = self._entry(file, number, part, kept, len(pieces))
+        vectors = library.vectors(pieces)
+        entries.append(entry)
+        passages += [
+          Passage(entry.version, place, self._group, text, vector)
+          for place, (text, vector) in enumerate(zip(pieces, vectors))
+        ]
+        counts.tokens += kept.tokens
+        counts.cut_tokens += kept.cut_tokens
+        counts.vectors += kept.vectors
+    library.catalogue.put(entries, passages)
+    places = {entry.place for entry in entries}
+    old = [entry for file in files for entry in file.known]
+    library.catalogue.drop([each for each in old if each.place not in places])
+    for file in files:
+      if not file.known:
+        counts.added += 1
+      elif _has_grown(file):
+        counts.continued += 1
+      else:
+        counts.updated += 1
+
+  def _entry(self, file, number, part, kept: Stored, passages) -> Entry:
+    return Entry(
+      path=file.path,
+      part=number,
+      parts=len(file.parts),
+      group=self._group,
+      file_hash=file.hash,
+      text_hash=text_hash(part),
+      characters=len(part),
+      key=kept.key,
+      tokens=kept.tokens,
+      cut_tokens=kept.cut_tokens,
+      vectors=kept.vectors,
+      passages=passages,
+    )
+
+
+def text_hash(text: str) -> str:
+  """The sha256 of a text."""
+  return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
+
+
+def _read(
+  library: Library,
+  path: pathlib.Path,
+  group: str,
+  known: list[Entry],
+  most_megabytes: float,
+  counts: Counts,
+) -> _File | None:
+  """A file's parts, or None where the library has them and their summaries."""
+  megabytes = path.stat().st_size / 1e6
+  if megabytes > most_megabytes:
+    raise ValueError(
+      f'{show(path)} has {megabytes:,.0f} MB, and a file may have '
+      f'{most_megabytes:g} (--most_megabytes); split it, or allow more.'
+    )
+  if _is_whole(known, group) and file_hash(path) == known[0].file_hash:
+    if all(library.store.find(entry.key) for entry in known):
+      return None
+  data = path.read_bytes()
+  text, remarks = parse(path, data, show(path))
+  # Of the whole file, so that an error names it and no part is lost.
+  Document(escaped(path), text, group)
+  for remark in remarks:
+    counts.remark(remark)
+  most = library.making.part_characters or len(text)
+  return _File(
+    str(path),
+    hashlib.sha256(data).hexdigest(),
+    tuple(cut(text, most)),
+    tuple(known),
+  )
+
+
+def _is_whole(known: list[Entry], group: str) -> bool:
+  """Whether the catalogue has all parts of one state of a file."""
+  return (
+    bool(known)
+    and len(known) == known[0].parts
+    and len({(entry.file_hash, entry.parts) for entry in known}) == 1
+    and {entry.group for entry in known} == {group}
+  )
+
+
+def _has_grown(file: _File) -> bool:
+  """Whether the text begins with all of what it was before."""
+  *full, last = file.known
+  before = [text_hash(part) for part in file.parts[: len(full)]]
+  rest = ''.join(file.parts[len(full) :])
+  return (
+    len(rest) > last.characters
+    and before == [entry.text_hash for entry in full]
+    and text_hash(rest[: last.characters]) == last.text_hash
+  )
+
+
+def _sentence(path: pathlib.Path, error: Exception) -> str:
+  if isinstance(error, OSError) and error.strerror:
+    return f'{show(path)} cannot be read: {error.strerror}.'
+  return str(error)
+
+
+def _with_kept(sentence: str, known: list[Entry]) -> str:
+  if not known:
+    return sentence
+  return f'{sentence} What it held before stays in the library.'

@@ -1,0 +1,145 @@
+"""A question to a library, and its answer."""
+
+from collections.abc import Callable, Sequence
+import dataclasses
+import os
+import time
+
+import numpy as np
+
+from lloco_jax.data.contexts import Context
+from lloco_jax.data.prompts import encode_question
+from lloco_jax.generation.stream import FirstLine, Stream
+from lloco_jax.library.finding import Hit, documents_of, find, vote
+from lloco_jax.library.library import DEFAULT_FOLDER, RESERVE, Library
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+  """A text that was written, and what it took.
+
+  `context` and `prompt` are positions that were read before it; seconds are
+  without compilation.
+  """
+
+  text: str
+  context: int
+  prompt: int
+  seconds_to_first_token: float
+  seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """An answer of a library.
+
+  `sources` has a hit for each document whose summaries were read, in their
+  order; `has_adapter` says whether the group has one; `text_tokens` is how
+  many tokens their texts have. `from_text` is the answer of the base to the
+  texts themselves, where it was asked for and they fit the window.
+  """
+
+  answer: Timed
+  group: str
+  has_adapter: bool
+  sources: tuple[Hit, ...]
+  text_tokens: int
+  from_text: Timed | None = None
+
+  @property
+  def text(self) -> str:
+    return self.answer.text
+
+
+def ask(
+  question: str,
+  library: Library | str | os.PathLike = DEFAULT_FOLDER,
+  group: str | None = None,
+  documents: int = 3,
+  max_new_tokens: int = 64,
+  said: Callable[[str], None] | None = None,
+  compare: bool = False,
+) -> Answer:
+  """Answers a question from the summaries of the documents that are found.
+
+  Args:
+    question: in words.
+    library: the library or its folder.
+    group: of the documents; by default the one that the best hits are of.
+    documents: to read at most; as many as the window has room for.
+    max_new_tokens: tokens of the answer at most.
+    said: is given each piece of the answer as soon as it is written.
+    compare: also answer from the texts of the documents, with the base as it
+      was before it became a compressor.
+
+  Raises:
+    FileNotFoundError: there is no library, or it lacks summaries.
+    ValueError: the library is empty, or the question is.
+    ImportError: a package of the extra 'library' is missing.
+  """
+  if documents < 1:
+    raise ValueError(f'documents is {documents}; it must be 1 or more.')
+  if not isinstance(library, Library):
+    library = Library(library)
+  hits = find(library, question, group=group)
+  group = group or vote(hits)
+  hits = [hit for hit in hits if hit.entry.group == group]
+  adapter, prompt = library.adapter(group)
+  model = library.model
+  tokens = encode_question(model.need_tokenizer(), prompt, question)
+  reserve = max(RESERVE, len(tokens) + max_new_tokens)
+  room = model.config.max_position_embeddings - reserve
+  sources = documents_of(hits, documents, room)
+  if not sources:
+    raise ValueError(
+      f'The summaries of the documents that were found take more than the '
+      f'{max(room, 0)} positions beside the question; ask for a shorter answer.'
+    )
+  summaries = [
+    library.store.load(hit.entry.key, library.settings.compressor)
+    for hit in sources
+  ]
+  context = Context(np.concatenate(summaries))
+  stream = Stream(model, context, tokens, adapter, max_new_tokens)
+  answer = _write(stream, model.tokenizer, context, tokens, said)
+  return Answer(
+    answer=answer,
+    group=group,
+    has_adapter=adapter is not None,
+    sources=tuple(sources),
+    text_tokens=sum(hit.entry.tokens for hit in sources),
+    from_text=(
+      _from_text(library, sources, tokens, max_new_tokens) if compare else None
+    ),
+  )
+
+
+def _from_text(
+  library: Library, sources: Sequence[Hit], tokens, max_new_tokens: int
+) -> Timed | None:
+  """The base's answer to the texts, or None where they do not fit."""
+  base = library.base
+  versions = [hit.entry.version for hit in sources]
+  texts = library.catalogue.texts(versions)
+  joined = '\n\n'.join(''.join(texts[version]) for version in versions)
+  context = Context(np.asarray(base.tokenizer.encode(joined), np.int32))
+  needed = len(context) + len(tokens) + max_new_tokens
+  if needed > base.config.max_position_embeddings:
+    return None
+  stream = Stream(base, context, tokens, None, max_new_tokens)
+  return _write(stream, base.tokenizer, context, tokens, None)
+
+
+def _write(stream, tokenizer, context, tokens, said) -> Timed:
+  """Writes the first line of what a stream says."""
+  line, first = FirstLine(tokenizer), 0.0
+  began = time.perf_counter()
+  for token in stream:
+    first = first or time.perf_counter() - began
+    piece = line.add(token)
+    if piece and said is not None:
+      said(piece)
+    if line.done:
+      break
+  seconds = time.perf_counter() - began
+  return Timed(line.text, len(context), len(tokens), first or seconds, seconds)

@@ -1,0 +1,155 @@
+"""Whether a library is what it says: hashes recomputed, files accounted for."""
+
+import dataclasses
+import pathlib
+
+import numpy as np
+
+from lloco_jax.library.adding import text_hash
+from lloco_jax.library.catalogue import Entry
+from lloco_jax.library.folder import show
+from lloco_jax.library.library import Library
+from lloco_jax.weights.sources import file_hash
+
+_FORMAT_FILE = 'store.json'
+# Documents whose passages are read at a time.
+_AT_ONCE = 500
+
+
+@dataclasses.dataclass
+class Findings:
+  """Sentences about a library.
+
+  `damage` is what answers suffer from. `leftovers` belong to no document, such
+  as what a stopped program left. `stale` are files that have changed or gone
+  since they were added.
+  """
+
+  documents: int = 0
+  damage: list[str] = dataclasses.field(default_factory=list)
+  leftovers: list[str] = dataclasses.field(default_factory=list)
+  stale: list[str] = dataclasses.field(default_factory=list)
+
+  def text(self) -> str:
+    """What was found, and how it is mended."""
+    lines = [*self.damage, *self.leftovers, *self.stale]
+    lines.append(
+      f'{self.documents:,} documents verified: {len(self.damage)} damaged, '
+      f'{len(self.leftovers)} leftovers, {len(self.stale)} not as their files '
+      'are now.'
+    )
+    if self.stale:
+      lines.append('Add their folders again to follow the files.')
+    if self.leftovers:
+      lines.append('--mend removes the leftovers.')
+    if self.damage:
+      lines.append(
+        '--mend takes the damaged documents out; add their folders again to '
+        'make them anew.'
+      )
+    return '\n'.join(lines)
+
+
+def verify(library: Library, mend: bool = False) -> Findings:
+  """Reads everything in a library and compares it with the catalogue.
+
+  Args:
+    library: to check.
+    mend: remove what is damaged and what belongs to no document.
+
+  Raises:
+    ValueError: another program changes the library.
+  """
+  with library.alone():
+    findings = Findings()
+    entries = library.catalogue.entries()
+    damaged = _check_documents(library, entries, findings)
+    damaged += _check_passages(library, entries, findings)
+    _check_store(library, entries, findings)
+    _check_files(entries, findings)
+    if mend:
+      library.catalogue.drop(damaged)
+      library.catalogue.tidy()
+      library.sweep()
+  return findings
+
+
+def _check_documents(library, entries, findings) -> list[Entry]:
+  """The documents whose summaries are missing, damaged or of another make."""
+  damaged = []
+  for entry in entries:
+    findings.documents += 1
+    try:
+      found = library.store.load(entry.key, library.settings.compressor)
+    except (ValueError, OSError) as error:
+      findings.damage.append(f'{entry.name}: {error}')
+      damaged.append(entry)
+      continue
+    if (
+      len(found) != entry.vectors
+      or not np.isfinite(found.astype(np.float32)).all()
+    ):
+      findings.damage.append(
+        f'{entry.name}: its summaries are {len(found)} vectors, some of '
+        f'them maybe not finite, not the {entry.vectors} of the catalogue.'
+      )
+      damaged.append(entry)
+  return damaged
+
+
+def _check_passages(library, entries, findings) -> list[Entry]:
+  """The documents whose passages put together are not their text."""
+  damaged = []
+  for start in range(0, len(entries), _AT_ONCE):
+    some = entries[start : start + _AT_ONCE]
+    texts = library.catalogue.texts([entry.version for entry in some])
+    for entry in some:
+      pieces = texts[entry.version]
+      if (
+        len(pieces) != entry.passages
+        or text_hash(''.join(pieces)) != entry.text_hash
+      ):
+        findings.damage.append(
+          f'{entry.name}: its passages in the catalogue are not its text.'
+        )
+        damaged.append(entry)
+  live = {entry.version for entry in entries}
+  dead = sum(
+    count
+    for version, count in library.catalogue.counts().items()
+    if version not in live
+  )
+  if dead:
+    findings.leftovers.append(
+      f'The catalogue has {dead:,} passages of no document.'
+    )
+  return damaged
+
+
+def _check_store(library, entries, findings) -> None:
+  """The files of the store that belong to no document."""
+  used = {entry.key for entry in entries}
+  for path in sorted(library.store.folder.iterdir()):
+    if path.name == _FORMAT_FILE or path.stem in used:
+      continue
+    if path.name.endswith('.part'):
+      said = 'was left by a program that was stopped'
+    elif path.suffix == '.safetensors':
+      said = 'has the summaries of no document, maybe of an add not finished'
+    else:
+      said = 'is a foreign file, which you can remove'
+    findings.leftovers.append(f'{show(path)} {said}.')
+
+
+def _check_files(entries, findings) -> None:
+  """The files whose content is no longer what was added."""
+  hashes = {entry.path: entry.file_hash for entry in entries}
+  for name, known in hashes.items():
+    path = pathlib.Path(name)
+    try:
+      changed = file_hash(path) != known
+    except OSError:
+      findings.stale.append(f'{show(name)} is gone or cannot be read.')
+    else:
+      if changed:
+        findings.stale.append(f'{show(name)} has changed since it was added.')

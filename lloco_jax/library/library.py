@@ -1,0 +1,383 @@
+"""A library: a folder with the user's documents, ready for questions.
+
+It holds `library.json`, what everything in it was made with; `store/`, the
+summaries; `catalogue/`, the documents and their passages; `adapters.json` and
+`adapters/`, the adapters of its groups.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+
+import numpy as np
+
+from lloco_jax.compression.corpus import (
+  CompressionConfig,
+  StoredSummaries,
+  store_settings,
+)
+from lloco_jax.compression.inventory import Stored
+from lloco_jax.compression.store import Settings, Store
+from lloco_jax.data.prompts import PROMPTS, Prompt
+from lloco_jax.files import alone, write_file
+from lloco_jax.library.catalogue import Catalogue
+from lloco_jax.library.folder import show
+from lloco_jax.model import Model
+from lloco_jax.nn.lora import Adapter
+from lloco_jax.retrieval.encoder import Encoder, embed
+from lloco_jax.retrieval.search import unit_vectors
+from lloco_jax.weights import peft, sources
+from lloco_jax.weights.checkpoint import load
+from lloco_jax.weights.compressor import SHIPPED, apply_compressor
+
+FORMAT = 1
+DEFAULT_FOLDER = 'runs/library'
+_FIELDS = 'library.json'
+_ADAPTERS = 'adapters.json'
+_LOCK = '.lock'
+# Its vector tells one text embedding from another.
+_PROBE = 'A library of documents.'
+# Positions kept free for a question and its answer.
+RESERVE = 1024
+_MOST_TOKENS = 122_880
+
+
+@dataclasses.dataclass(frozen=True)
+class Making:
+  """What a library is made with, fixed when it is.
+
+  A file is cut into parts of at most `part_characters`, each a document of its
+  own (0: never), and those into passages to be found. `token_cap` is the most
+  tokens of a document; 0 stands for what the model's window has room for.
+  """
+
+  model: str = sources.EMBEDDED_DEFAULT
+  compressor: str | None = None
+  dtype: str = 'float32'
+  part_characters: int = 7000
+  passage_characters: int = 1000
+  token_cap: int = 0
+
+  def __post_init__(self):
+    for name in ('part_characters', 'token_cap'):
+      if getattr(self, name) < 0:
+        raise ValueError(
+          f'{name} is {getattr(self, name)}; it must be 0 or more.'
+        )
+    if self.passage_characters < 1:
+      raise ValueError(
+        f'passage_characters is {self.passage_characters}; it must be 1 or '
+        'more.'
+      )
+
+
+class Library:
+  """A library on disk.
+
+  Args:
+    folder: of the library.
+    model: the compressor, where it is loaded already.
+    encode: the text embedding that the library was made with.
+
+  Raises:
+    FileNotFoundError: there is no library.
+    ValueError: it is of another format, or damaged.
+    ImportError: a package of the extra 'library' is missing.
+  """
+
+  def __init__(
+    self,
+    folder: str | os.PathLike = DEFAULT_FOLDER,
+    model: Model | None = None,
+    encode: Encoder = embed,
+  ):
+    self.folder = pathlib.Path(folder).expanduser().resolve()
+    path = self.folder / _FIELDS
+    if not path.is_file():
+      raise FileNotFoundError(
+        f'There is no library in {show(self.folder)}; make one with: python -m '
+        'lloco_jax library add FOLDER --group=NAME --library=PATH'
+      )
+    try:
+      fields = json.loads(path.read_text('utf-8'))
+      found = fields['format']
+      if found == FORMAT:
+        self.making = Making(**fields['making'])
+        self.settings = Settings(**fields['settings'])
+        self._probe = np.array(fields['probe'], np.float32)
+    except (ValueError, KeyError, TypeError) as error:
+      raise ValueError(
+        f'{path} is damaged ({error!r}); make the library again elsewhere.'
+      ) from error
+    if found != FORMAT:
+      raise ValueError(
+        f'{self.folder} is a library of format {found}, and this version '
+        f'reads format {FORMAT}; make another.'
+      )
+    self._encode, self._encode_checked = encode, False
+    self._given = model
+    self.store = Store(self.folder / 'store')
+    self.catalogue = Catalogue(self.folder / 'catalogue', self._probe.size)
+
+  @classmethod
+  def make(
+    cls,
+    folder: str | os.PathLike = DEFAULT_FOLDER,
+    making: Making | None = None,
+    model: Model | None = None,
+    encode: Encoder = embed,
+  ) -> 'Library':
+    """Makes a library, or opens one that was made in the same way.
+
+    Raises:
+      ValueError: the folder holds another library or other files, or the
+        model is no compressor.
+    """
+    making = making or Making()
+    # What is on this disk must be found from anywhere.
+    places = {
+      name: str(pathlib.Path(value).expanduser().resolve())
+      for name in ('model', 'compressor')
+      if (value := getattr(making, name))
+      and pathlib.Path(value).expanduser().exists()
+    }
+    making = dataclasses.replace(making, **places)
+    folder = pathlib.Path(folder).expanduser().resolve()
+    if not (folder / _FIELDS).is_file():
+      _check_empty(folder)
+      folder.mkdir(parents=True, exist_ok=True)
+      with _alone(folder):
+        if not (folder / _FIELDS).is_file():
+          model = _begin(folder, making, model, encode)
+          return cls(folder, model, encode)
+    library = cls(folder, model, encode)
+    library._check_making(making)
+    return library
+
+  def alone(self):
+    """Keeps other programs from changing the library; a context manager.
+
+    Raises:
+      ValueError: another program is changing it.
+    """
+    return _alone(self.folder)
+
+  def vectors(self, texts: Sequence[str]) -> np.ndarray:
+    """Text embeddings [n, D] of texts, of length one.
+
+    Raises:
+      ValueError: it is not the embedding that the library was made with.
+    """
+    if not self._encode_checked:
+      found = unit_vectors(self._encode, [_PROBE])[0]
+      if found.shape != self._probe.shape or not np.allclose(
+        found, self._probe, atol=1e-3
+      ):
+        raise ValueError(
+          f'The library {show(self.folder)} was made with another text '
+          'embedding; open it with that one, or make another library.'
+        )
+      self._encode_checked = True
+    return unit_vectors(self._encode, list(texts))
+
+  @functools.cached_property
+  def model(self) -> Model:
+    """The compressor, which also answers.
+
+    Raises:
+      ValueError: it is not the one that the library was made with.
+    """
+    model = self._given or _load(self.making)
+    found = store_settings(model, self.compression(1))
+    if found != self.settings:
+      raise ValueError(
+        f"The model '{self.making.model}' is not what it was when the library "
+        f'{show(self.folder)} was made: its files or its compressor have '
+        'changed; make another library, or bring the files back.'
+      )
+    return model
+
+  @functools.cached_property
+  def base(self) -> Model:
+    """The base as it was before it became a compressor."""
+    if not self.making.compressor:
+      return self.model
+    return load(self.making.model, self.making.dtype)
+
+  def summaries(self, group: str) -> StoredSummaries:
+    """Summary vectors [n, D] of the documents of a group, by their names.
+
+    They are read when they are asked for.
+    """
+    stored = {
+      entry.name: Stored(
+        entry.key, entry.tokens, entry.cut_tokens, entry.vectors
+      )
+      for entry in self.catalogue.entries()
+      if entry.group == group
+    }
+    return StoredSummaries(self.store, stored)
+
+  def compression(self, rows: int) -> CompressionConfig:
+    """How documents are cut and batched, `rows` side by side."""
+    return CompressionConfig(
+      segment_length=self.settings.segment_length,
+      rows=rows,
+      token_cap=self.settings.token_cap,
+      block_characters=self.settings.block_characters,
+    )
+
+  def adapter_folders(self) -> dict[str, tuple[str, str]]:
+    """Folder of the adapter and name of its prompt, by group.
+
+    Those of `adapters/GROUP` in the library are found without being named.
+    """
+    path = self.folder / _ADAPTERS
+    found = {}
+    for place in sorted((self.folder / 'adapters').glob('*')):
+      if (place / peft.CONFIG).is_file():
+        found[place.name] = (str(place), 'plain')
+    if path.is_file():
+      try:
+        named = json.loads(path.read_text('utf-8'))
+        found |= {
+          group: (each['folder'], each['prompt'])
+          for group, each in named.items()
+        }
+      except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+          f'{path} is damaged ({error!r}); remove it and name the adapters '
+          'again.'
+        ) from error
+    return found
+
+  def name_adapter(self, group: str, folder: str, prompt: str) -> None:
+    """Makes a PEFT folder the adapter of a group.
+
+    Raises:
+      ValueError: the library has no such group or there is no such prompt, or
+        the adapter is of another base.
+      FileNotFoundError: the folder is not there.
+    """
+    groups = {entry.group for entry in self.catalogue.entries()}
+    if group not in groups:
+      raise ValueError(
+        f"The library has no group '{group}'; it has "
+        f'{", ".join(sorted(groups)) or "none yet"}.'
+      )
+    if prompt not in PROMPTS:
+      raise ValueError(
+        f"There is no prompt '{prompt}'; use one of {', '.join(PROMPTS)}."
+      )
+    peft.load_adapter(folder, self.model.config, self.model.fingerprint)
+    place = pathlib.Path(folder).expanduser()
+    place = str(place.resolve() if place.exists() else folder)
+    with self.alone():
+      path = self.folder / _ADAPTERS
+      named = json.loads(path.read_text('utf-8')) if path.is_file() else {}
+      named[group] = {'folder': place, 'prompt': prompt}
+      write_file(path, json.dumps(named, indent=2) + '\n')
+
+  def adapter(self, group: str) -> tuple[Adapter | None, Prompt]:
+    """The adapter of a group, None where it has none, and its prompt.
+
+    Raises:
+      ValueError, OSError: its folder is gone, damaged or of another base.
+    """
+    folder, prompt = self.adapter_folders().get(group, (None, 'plain'))
+    if folder is None:
+      return None, PROMPTS[prompt]
+    adapter = peft.load_adapter(
+      folder, self.model.config, self.model.fingerprint
+    )
+    return adapter, PROMPTS[prompt]
+
+  def sweep(self) -> None:
+    """Removes summaries of no document, and what stopped programs left.
+
+    No other program may be adding documents: see `alone`.
+    """
+    used = {entry.key for entry in self.catalogue.entries()}
+    for key in self.store.keys() - used:
+      self.store.remove(key)
+    for path in self.store.folder.glob('.*.part'):
+      path.unlink(missing_ok=True)
+
+  def _check_making(self, making: Making) -> None:
+    for field in dataclasses.fields(Making):
+      ours = getattr(self.making, field.name)
+      theirs = getattr(making, field.name)
+      if ours != theirs and theirs != field.default:
+        raise ValueError(
+          f'The library {show(self.folder)} was made with {field.name} '
+          f"'{ours}', not '{theirs}'; leave that out, or make another library."
+        )
+
+
+def check_group(group: str) -> None:
+  """Raises ValueError where a group's name could be no folder's."""
+  if not group.strip() or group in ('.', '..') or not group.isprintable():
+    raise ValueError(f'{group!r} is no name of a group; name it by a word.')
+  if '/' in group or '\\' in group or len(group.encode()) > 100:
+    raise ValueError(
+      f"The group's name '{group}' has a slash or is too long; name it by a "
+      'word.'
+    )
+
+
+def _alone(folder: pathlib.Path):
+  return alone(
+    folder / _LOCK,
+    f'Another program is changing the library {show(folder)}; wait for it, or '
+    'stop it, and give the command again.',
+  )
+
+
+def _check_empty(folder: pathlib.Path) -> None:
+  """Another program may be making the same library at this moment."""
+  ours = (_LOCK, f'.{_FIELDS}.')
+  if folder.exists() and (
+    not folder.is_dir()
+    or not all(each.name.startswith(ours) for each in folder.iterdir())
+  ):
+    raise ValueError(
+      f'{show(folder)} is no library and not an empty folder; name another.'
+    )
+
+
+def _begin(folder, making: Making, model: Model | None, encode) -> Model:
+  """Writes library.json; gives the model."""
+  if making.compressor is None:
+    shipped = 'shipped' if making.model in SHIPPED else ''
+    making = dataclasses.replace(making, compressor=shipped)
+  model = model or _load(making)
+  settings = store_settings(model, _compression(making, model))
+  fields = {
+    'format': FORMAT,
+    'making': dataclasses.asdict(making),
+    'settings': dataclasses.asdict(settings),
+    'probe': unit_vectors(encode, [_PROBE])[0].tolist(),
+  }
+  write_file(folder / _FIELDS, json.dumps(fields, indent=2) + '\n')
+  return model
+
+
+def _load(making: Making) -> Model:
+  model = load(making.model, making.dtype)
+  return (
+    apply_compressor(model, making.compressor) if making.compressor else model
+  )
+
+
+def _compression(making: Making, model: Model) -> CompressionConfig:
+  cap = making.token_cap
+  if not cap and model.config.summary_length:
+    room = model.config.max_position_embeddings - RESERVE
+    segments = max(room // model.config.summary_length, 1)
+    cap = min(segments * model.segment_length, _MOST_TOKENS)
+  return CompressionConfig(
+    segment_length=model.segment_length, token_cap=cap or _MOST_TOKENS
+  )

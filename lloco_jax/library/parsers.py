@@ -1,0 +1,158 @@
+"""Files of text, Markdown, HTML and PDF to plain text."""
+
+from collections.abc import Callable
+import io
+import logging
+import pathlib
+import re
+
+from lloco_jax.data.documents import decode_utf8
+from lloco_jax.retrieval.extra import need
+
+# Control characters that are no part of a text.
+_CONTROL = re.compile(rb'[\x00-\x08\x0e-\x1a\x1c-\x1f]')
+_BINARY_SHARE = 0.01
+_UTF_16 = (b'\xff\xfe', b'\xfe\xff')
+_UNSEEN = ('script', 'style', 'template', 'noscript', 'svg')
+_BLOCKS = (
+  'address article aside blockquote body caption dd div dl dt figcaption '
+  'figure footer form h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre section '
+  'table title tr ul'
+).split()
+_CELLS = ('td', 'th')
+
+
+def parse(path: pathlib.Path, data: bytes, name: str) -> tuple[str, list[str]]:
+  """The text of a file, and sentences about what is not in it.
+
+  Args:
+    path: decides by its suffix what kind of file it is.
+    data: its content.
+    name: what it is called in an error.
+
+  Raises:
+    ValueError: it has no text, or is not what its suffix says.
+    ImportError: its parser is not installed.
+  """
+  if not data:
+    raise ValueError(f'{name} is empty; give it a text or remove it.')
+  text, remarks = PARSERS[path.suffix.lower()](data, name)
+  if not text.strip():
+    raise ValueError(f'{name} holds nothing to read; remove it.')
+  return text, remarks
+
+
+def _plain(data: bytes, name: str):
+  beginning = data[: 2**16]
+  if data.startswith(_UTF_16):
+    raise ValueError(
+      f'{name} is UTF-16; convert it, for example with '
+      '`iconv -f utf-16 -t utf-8 old > new`.'
+    )
+  strange = len(_CONTROL.findall(beginning))
+  if b'\0' in beginning or strange > _BINARY_SHARE * len(beginning):
+    raise ValueError(
+      f'{name} holds binary data and no text; remove it, or give it the suffix '
+      'of what it is.'
+    )
+  return _lines(decode_utf8(data, name)), []
+
+
+def _html(data: bytes, name: str):
+  need('beautifulsoup4', 'library', 'bs4')
+  import bs4
+
+  try:
+    # Bytes, so that the encoding which the page declares is seen.
+    page = bs4.BeautifulSoup(data, 'html.parser')
+  except Exception as error:  # the parser gives up in ways of its own
+    raise ValueError(
+      f'{name} cannot be read as HTML ({_short(error)}); save it as text.'
+    ) from None
+  remarks = []
+  if page.contains_replacement_characters:
+    remarks.append(
+      f'{name} is not in the encoding that it declares; some of its characters '
+      'are lost.'
+    )
+  for tag in page(_UNSEEN):
+    tag.decompose()
+  for string in page.find_all(string=True):
+    if type(string) is bs4.NavigableString and not string.find_parent('pre'):
+      string.replace_with(re.sub(r'\s+', ' ', string))
+  for tag in page('br'):
+    tag.replace_with('\n')
+  for tag in page(_BLOCKS):
+    tag.insert_before('\n')
+    tag.insert_after('\n')
+  for tag in page(_CELLS):
+    tag.insert_after(' ')
+  # What blocks stand between becomes one empty line.
+  text = re.sub(r'[ \t]*\n[ \t]*', '\n', page.get_text())
+  text = re.sub(r'\n{2,}', '\n\n', text).strip()
+  if not text:
+    raise ValueError(
+      f'{name} has no text in it, perhaps only pictures or scripts; save what '
+      'it shows as text.'
+    )
+  return text + '\n', remarks
+
+
+def _pdf(data: bytes, name: str):
+  need('pypdf', 'library')
+  import pypdf
+
+  # It tells every small fault of a file.
+  logging.getLogger('pypdf').setLevel(logging.CRITICAL)
+  try:
+    file = pypdf.PdfReader(io.BytesIO(data))
+    locked = file.is_encrypted and not file.decrypt('')
+    pages = [] if locked else [page.extract_text() for page in file.pages]
+  except Exception as error:  # damaged files fail in many ways
+    raise ValueError(
+      f'{name} cannot be read as PDF ({_short(error)}); save it again from a '
+      'PDF reader, or as text.'
+    ) from None
+  if locked:
+    raise ValueError(f'{name} has a password; save a copy without one.')
+  # It may give a character beyond 16 bits in two halves.
+  pages = [
+    page.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').strip()
+    for page in pages
+  ]
+  blank = [str(number) for number, page in enumerate(pages, 1) if not page]
+  if len(blank) == len(pages):
+    raise ValueError(
+      f'{name} has no text in it, only pictures of pages; read them first, for '
+      'example with ocrmypdf.'
+    )
+  remarks = []
+  if blank:
+    remarks.append(
+      f'{name} has no text on {len(blank)} of its {len(pages)} pages '
+      f'({", ".join(blank[:10])}{", ..." if len(blank) > 10 else ""}).'
+    )
+  return _lines('\n\n'.join(filter(None, pages)) + '\n'), remarks
+
+
+# By suffix: bytes and name to text and remarks.
+PARSERS: dict[str, Callable[[bytes, str], tuple[str, list[str]]]] = {
+  '.txt': _plain,
+  '.text': _plain,
+  '.md': _plain,
+  '.markdown': _plain,
+  '.html': _html,
+  '.htm': _html,
+  '.xhtml': _html,
+  '.pdf': _pdf,
+}
+
+
+def _lines(text: str) -> str:
+  """The text with every line ended in the same way."""
+  return text.replace('\r\n', '\n').replace('\r', '\n')
+
+
+def _short(error: Exception) -> str:
+  said = str(error).strip().splitlines()
+  return (said[0] if said else type(error).__name__)[:100].rstrip('.')

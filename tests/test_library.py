@@ -1,0 +1,582 @@
+"""Folders into a library: added, updated, continued, dropped, verified."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from test_experiment import write_model
+
+from lloco_jax.library import adding, catalogue
+from lloco_jax.library.adding import add_folder, remove
+from lloco_jax.library.checks import verify
+from lloco_jax.library.library import Library, Making, check_group
+from lloco_jax.weights.checkpoint import load
+
+pytest.importorskip('lancedb', reason="needs the extra 'library'")
+pytest.importorskip('bs4', reason="needs the extra 'library'")
+
+WORDS = 'mill river roof barley slate ferry ledger goose island crown'.split()
+
+
+def encode(texts):
+  """How often each word occurs: a text embedding that can be checked."""
+  return np.array(
+    [[text.lower().count(word) + 0.01 for word in WORDS] for text in texts],
+    np.float32,
+  )
+
+
+@pytest.fixture(scope='session')
+def model(tmp_path_factory):
+  return load_short(write_model(tmp_path_factory.mktemp('model') / 'tiny'))
+
+
+def load_short(folder):
+  """The model of a folder, with segments that a test can fill."""
+  return dataclasses.replace(load(folder), segment_length=32)
+
+
+def make(folder, model, **making):
+  making = {
+    'model': model.name,
+    'part_characters': 400,
+    'passage_characters': 100,
+    **making,
+  }
+  return Library.make(folder, Making(**making), model, encode)
+
+
+def text_of(seed, characters=300):
+  random = np.random.default_rng(seed)
+  words = []
+  while sum(map(len, words)) + len(words) < characters:
+    words.append(str(random.choice(WORDS)) + random.choice([' ', '. ', '\n\n']))
+  return ''.join(words)
+
+
+@pytest.fixture
+def files(tmp_path):
+  folder = tmp_path / 'files'
+  (folder / 'below').mkdir(parents=True)
+  (folder / 'a.txt').write_text(text_of(1))
+  (folder / 'b.md').write_text('# Mills\n\n' + text_of(2, 900))
+  (folder / 'below/c.html').write_text(
+    '<title>Ferry</title><p>The ferry is <b>late</b>.<script>no</script>'
+  )
+  return folder
+
+
+@pytest.fixture
+def library(tmp_path, model):
+  return make(tmp_path / 'library', model)
+
+
+def counted(counts):
+  return (
+    counts.added,
+    counts.unchanged,
+    counts.updated,
+    counts.continued,
+    counts.removed,
+    len(counts.refused),
+  )
+
+
+def texts_of(library):
+  """The text of every file, put together from the passages."""
+  found = {}
+  for entry in library.catalogue.entries():
+    pieces = library.catalogue.texts([entry.version])[entry.version]
+    assert len(pieces) == entry.passages
+    name = pathlib.Path(entry.path).name
+    found[name] = found.get(name, '') + ''.join(pieces)
+  return found
+
+
+def state(library):
+  """Everything that two libraries of the same files share."""
+  entries = library.catalogue.entries()
+  return (
+    entries,
+    library.catalogue.texts([entry.version for entry in entries]),
+    {
+      key: hashlib.sha256(library.store.path(key).read_bytes()).hexdigest()
+      for key in library.store.keys()
+    },
+    dict(library.catalogue.counts()),
+  )
+
+
+def assert_clean(library):
+  findings = verify(library)
+  assert not findings.damage and not findings.leftovers
+
+
+def test_a_folder_is_added_whole(library, files, model):
+  assert counted(add_folder(library, files, 'mills')) == (3, 0, 0, 0, 0, 0)
+  texts = texts_of(library)
+  assert texts['a.txt'] == text_of(1)
+  assert texts['b.md'] == '# Mills\n\n' + text_of(2, 900)
+  assert texts['c.html'] == 'Ferry\n\nThe ferry is late.\n'
+  entries = library.catalogue.entries()
+  assert [entry.parts for entry in entries].count(3) == 3
+  assert all(entry.group == 'mills' for entry in entries)
+  for entry in entries:
+    vectors = library.store.load(entry.key, library.settings.compressor)
+    assert len(vectors) == entry.vectors
+    assert entry.cut_tokens == 0
+  assert_clean(library)
+
+
+def test_what_is_there_is_skipped(library, files, monkeypatch):
+  add_folder(library, files, 'mills')
+  before = state(library)
+  monkeypatch.setattr(adding, 'compress_documents', None)
+  again = Library(library.folder, library.model, encode)
+  assert counted(add_folder(again, files, 'mills')) == (0, 3, 0, 0, 0, 0)
+  assert state(again) == before
+
+
+def test_changed_grown_and_gone_files(library, files, capsys):
+  add_folder(library, files, 'mills')
+  before = library.store.keys()
+  grown = text_of(1) + text_of(3, 80)
+  (files / 'a.txt').write_text(grown)
+  (files / 'b.md').write_text(text_of(9))
+  (files / 'below/c.html').unlink()
+  (files / 'd.txt').write_text('A new goose.')
+  capsys.readouterr()
+  assert counted(add_folder(library, files, 'mills')) == (1, 0, 1, 1, 1, 0)
+  assert 'more tokens known from the store' in capsys.readouterr().out
+  assert texts_of(library) == {
+    'a.txt': grown,
+    'b.md': text_of(9),
+    'd.txt': 'A new goose.',
+  }
+  assert not before & library.store.keys()
+  assert_clean(library)
+  fresh = make(library.folder.parent / 'fresh', library.model)
+  add_folder(fresh, files, 'mills')
+  assert state(fresh) == state(library)
+
+
+def test_a_file_that_grows_by_parts_is_continued(library, files):
+  add_folder(library, files, 'mills')
+  text = '# Mills\n\n' + text_of(2, 900) + text_of(3, 700)
+  (files / 'b.md').write_text(text)
+  assert counted(add_folder(library, files, 'mills')) == (0, 2, 0, 1, 0, 0)
+  assert texts_of(library)['b.md'] == text
+  assert library.catalogue.entries()[-1].parts == 1
+  assert library.catalogue.entries()[1].parts > 3
+  # Not where its beginning is another.
+  (files / 'b.md').write_text('X' + text[1:] + text_of(4, 100))
+  assert counted(add_folder(library, files, 'mills')) == (0, 2, 1, 0, 0, 0)
+  assert_clean(library)
+
+
+def test_a_file_that_shrinks_loses_its_parts(library, files):
+  add_folder(library, files, 'mills')
+  (files / 'b.md').write_text('# Mills\n\n')
+  assert counted(add_folder(library, files, 'mills')) == (0, 2, 1, 0, 0, 0)
+  assert texts_of(library)['b.md'] == '# Mills\n\n'
+  assert_clean(library)
+
+
+def test_a_folder_can_go_to_another_group(library, files):
+  add_folder(library, files, 'mills')
+  before = library.store.keys()
+  assert counted(add_folder(library, files, 'ferries')) == (0, 0, 3, 0, 0, 0)
+  assert {entry.group for entry in library.catalogue.entries()} == {'ferries'}
+  assert library.store.keys() == before
+  assert_clean(library)
+
+
+def test_folders_do_not_touch_one_another(library, files, tmp_path):
+  other = tmp_path / 'other'
+  other.mkdir()
+  (other / 'a.txt').write_text(text_of(1))
+  add_folder(library, files, 'mills')
+  assert counted(add_folder(library, other, 'twins')) == (1, 0, 0, 0, 0, 0)
+  # One text, two documents, one file of summaries.
+  assert len(library.store.keys()) == len(library.catalogue.entries()) - 1
+  remove(library, [str(other)])
+  assert len(library.catalogue.entries()) == len(library.store.keys())
+  # A folder below is part of what is there already.
+  below = add_folder(library, files / 'below', 'mills')
+  assert counted(below) == (0, 1, 0, 0, 0, 0)
+  assert_clean(library)
+
+
+def test_remove(library, files):
+  add_folder(library, files, 'mills')
+  assert remove(library, [str(files / 'below'), str(files / 'a.txt')]) == 2
+  assert set(texts_of(library)) == {'b.md'}
+  assert_clean(library)
+  with pytest.raises(ValueError, match='nothing of .*a.txt'):
+    remove(library, [str(files / 'a.txt')])
+  with pytest.raises(ValueError, match="no group 'x'"):
+    remove(library, [], ['x'])
+  assert remove(library, [], ['mills']) == 1
+  assert not library.catalogue.entries() and not library.store.keys()
+
+
+def test_an_empty_folder_does_not_empty_the_library(library, files):
+  add_folder(library, files, 'mills')
+  shutil.rmtree(files)
+  files.mkdir()
+  with pytest.raises(ValueError, match='has 3 from there.*library remove'):
+    add_folder(library, files, 'mills')
+  assert len(texts_of(library)) == 3
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason='root can read everything')
+def test_a_folder_that_cannot_be_read_is_not_gone(library, files):
+  add_folder(library, files, 'mills')
+  (files / 'below').chmod(0)
+  counts = add_folder(library, files, 'mills')
+  (files / 'below').chmod(0o700)
+  assert counted(counts) == (0, 2, 0, 0, 0, 1)
+  assert len(texts_of(library)) == 3
+
+
+def test_what_a_refused_folder_holds_is_not_gone(library, files, tmp_path):
+  add_folder(library, files, 'mills')
+  (files / 'below').rename(tmp_path / 'elsewhere')
+  (files / 'below').symlink_to(tmp_path / 'elsewhere')
+  assert counted(add_folder(library, files, 'mills')) == (0, 2, 0, 0, 0, 1)
+  assert len(texts_of(library)) == 3
+
+
+def test_odd_names_and_links(library, tmp_path):
+  folder = tmp_path / 'odd'
+  folder.mkdir()
+  names = ["it's a name.txt", 'näme ☃.txt', 'two\nlines.txt', '..txt.TXT']
+  names.append('; DROP.txt')
+  for number, name in enumerate(names):
+    (folder / name).write_text(text_of(number, 50))
+  outside = tmp_path / 'secret.txt'
+  outside.write_text('A secret.')
+  (folder / 'link.txt').symlink_to(outside)
+  (folder / 'up').symlink_to('..')
+  (folder / 'same.txt').symlink_to("it's a name.txt")
+  (folder / '.hidden.txt').write_text('hidden')
+  (folder / 'picture.png').write_bytes(b'png')
+  os.mkfifo(folder / 'pipe.txt')
+  bad = os.fsencode(folder) + b'/\xff.txt'
+  with open(bad, 'w') as file:
+    file.write('text')
+  counts = add_folder(library, folder, "it's")
+  assert counted(counts) == (4, 0, 0, 0, 0, 4)
+  assert counts.passed_over == {'links': 1, 'hidden': 2, '.png': 1}
+  said = '\n'.join(counts.refused)
+  assert len(said.splitlines()) == 4
+  for words in (
+    "link.txt' is a link that leaves the folder",
+    "/up' is a link that leaves the folder",
+    "pipe.txt' is no plain file",
+    "\\udcff.txt' has a name that is not UTF-8",
+  ):
+    assert words in said
+  found = texts_of(library)
+  assert set(found) == {name for name in names if not name.startswith('.')}
+  assert 'A secret.' not in ''.join(found.values())
+  assert_clean(library)
+  assert counted(add_folder(library, folder, "it's"))[:2] == (0, 4)
+  assert remove(library, [str(folder / 'two\nlines.txt')]) == 1
+
+
+def test_what_cannot_be_read_is_refused_and_the_rest_done(library, files):
+  (files / 'empty.txt').write_bytes(b'')
+  (files / 'blank.md').write_text(' \n\n')
+  (files / 'binary.txt').write_bytes(bytes(range(256)) * 20)
+  (files / 'latin.txt').write_bytes('Straße'.encode('latin-1'))
+  (files / 'pictures.html').write_text('<img src=a.png><script>x</script>')
+  (files / 'broken.pdf').write_bytes(b'%PDF-1.7 nothing')
+  (files / 'large.txt').write_text('x' * 30_000)
+  counts = add_folder(library, files, 'mills', most_megabytes=0.02)
+  assert counted(counts) == (3, 0, 0, 0, 0, 7)
+  for name, words in {
+    'empty.txt': 'is empty',
+    'blank.md': 'holds nothing to read',
+    'binary.txt': 'binary data',
+    'latin.txt': 'is not UTF-8: byte 0xdf at offset 4; convert it',
+    'pictures.html': 'no text in it',
+    'broken.pdf': 'cannot be read as PDF',
+    'large.txt': 'split it, or allow more',
+  }.items():
+    [sentence] = [each for each in counts.refused if f"{name}'" in each]
+    assert words in sentence
+    assert '\n' not in sentence and sentence.endswith('.')
+  assert_clean(library)
+
+
+def test_a_file_that_cannot_be_read_any_more_keeps_its_place(library, files):
+  add_folder(library, files, 'mills')
+  (files / 'a.txt').write_bytes(b'\0\0')
+  counts = add_folder(library, files, 'mills')
+  assert counted(counts) == (0, 2, 0, 0, 0, 1)
+  assert counts.refused[0].endswith('What it held before stays in the library.')
+  assert texts_of(library)['a.txt'] == text_of(1)
+
+
+def test_the_token_cap_is_said_aloud(tmp_path, model, files, capsys):
+  library = make(tmp_path / 'l', model, part_characters=0, token_cap=256)
+  counts = add_folder(library, files, 'mills')
+  assert counts.cut_tokens > 0
+  said = capsys.readouterr().out
+  assert "b.md' has" in said and 'are cut off (token_cap = 256)' in said
+  assert f'cut off {counts.cut_tokens:,} tokens' in counts.text()
+  # What is cut off can still be found, and is told by the list.
+  assert texts_of(library)['b.md'].endswith(text_of(2, 900))
+  assert sum(e.cut_tokens for e in library.catalogue.entries()) > 0
+
+
+def damage(library, kind):
+  entry = library.catalogue.entries()[0]
+  path = library.store.path(entry.key)
+  if kind == 'truncated':
+    path.write_bytes(path.read_bytes()[:-1])
+  elif kind == 'missing':
+    path.unlink()
+  elif kind == 'of another text':
+    others = library.store.keys() - {entry.key}
+    shutil.copy(library.store.path(min(others)), path)
+  return entry, path
+
+
+@pytest.mark.parametrize('kind', ['truncated', 'missing', 'of another text'])
+def test_damage_is_found_and_mended(library, files, kind):
+  add_folder(library, files, 'mills')
+  whole = state(library)
+  damage(library, kind)
+  findings = verify(library)
+  assert len(findings.damage) == 1 and 'a.txt' in findings.damage[0]
+  # Adding makes it again.
+  assert counted(add_folder(library, files, 'mills')) == (0, 2, 1, 0, 0, 0)
+  assert state(library) == whole
+  # So does mending, and adding.
+  damage(library, kind)
+  assert len(verify(library, mend=True).damage) == 1
+  assert 'a.txt' not in texts_of(library)
+  assert_clean(library)
+  add_folder(library, files, 'mills')
+  assert state(library) == whole
+
+
+def test_leftovers_are_found_and_removed(library, files):
+  add_folder(library, files, 'mills')
+  whole = state(library)
+  folder = library.store.folder
+  entry = library.catalogue.entries()[0]
+  (folder / f'{"0" * 64}.safetensors').write_bytes(b'x')
+  (folder / '.x.part').write_bytes(b'x')
+  (folder / 'mine.doc').write_text('mine')
+  library.catalogue._passages.add(
+    [
+      {
+        'version': 'f' * 64,
+        'number': 0,
+        'group': 'mills',
+        'text': 'goose',
+        'vector': encode(['goose'])[0],
+      }
+    ]
+  )
+  findings = verify(library)
+  assert not findings.damage and len(findings.leftovers) == 4
+  assert 'passages of no document' in findings.text()
+  verify(library, mend=True)
+  [left] = verify(library).leftovers
+  assert 'mine.doc' in left and 'foreign' in left
+  assert state(library) == whole and entry in whole[0]
+
+
+def test_passages_that_were_changed_are_found(library, files):
+  add_folder(library, files, 'mills')
+  library.catalogue._passages.update(
+    where='number = 0', values={'text': 'forged'}
+  )
+  assert len(verify(library).damage) == len(library.catalogue.entries())
+
+
+def test_files_that_changed_since_are_told(library, files):
+  add_folder(library, files, 'mills')
+  (files / 'a.txt').write_text('other')
+  (files / 'b.md').unlink()
+  findings = verify(library)
+  assert not findings.damage
+  assert [each.split("' ")[1] for each in findings.stale] == [
+    'has changed since it was added.',
+    'is gone or cannot be read.',
+  ]
+
+
+def test_a_second_writer_is_refused(library, files):
+  other = Library(library.folder, library.model, encode)
+  with library.alone():
+    for change in (
+      lambda: add_folder(other, files, 'mills'),
+      lambda: remove(other, [str(files)]),
+      lambda: verify(other),
+    ):
+      with pytest.raises(ValueError, match='Another program is changing'):
+        change()
+  assert counted(add_folder(other, files, 'mills'))[0] == 3
+  # The one that was open sees what the other has written.
+  assert len(library.catalogue.entries()) == len(other.catalogue.entries()) > 0
+
+
+@pytest.mark.parametrize('group', ['', ' ', '..', 'a/b', 'a\nb', 'x' * 101])
+def test_names_that_are_no_groups(library, files, group):
+  with pytest.raises(ValueError, match='[Gg]roup|group'):
+    check_group(group)
+  with pytest.raises(ValueError):
+    add_folder(library, files, group)
+
+
+def test_a_library_is_made_once(tmp_path, model):
+  library = make(tmp_path / 'l', model)
+  again = Library.make(tmp_path / 'l', Making(model=model.name), model, encode)
+  assert again.making == library.making
+  with pytest.raises(ValueError, match="with part_characters '400', not '500'"):
+    make(tmp_path / 'l', model, part_characters=500)
+  (tmp_path / 'other').mkdir()
+  (tmp_path / 'other/x').write_text('')
+  with pytest.raises(ValueError, match='no library and not an empty folder'):
+    make(tmp_path / 'other', model)
+  with pytest.raises(FileNotFoundError, match='There is no library in'):
+    Library(tmp_path / 'other')
+  assert os.listdir(tmp_path / 'other') == ['x']
+
+
+def test_another_model_or_embedding_is_refused(tmp_path, model, files):
+  library = make(tmp_path / 'l', model)
+  other = load_short(write_model(tmp_path / 'other', seed=1))
+  with pytest.raises(ValueError, match='not what it was when the library'):
+    add_folder(Library(library.folder, other, encode), files, 'mills')
+  for other in (
+    lambda texts: encode(texts)[:, :3],
+    lambda x: encode(x) * np.arange(10),
+  ):
+    with pytest.raises(ValueError, match='made with another text embedding'):
+      add_folder(Library(library.folder, model, other), files, 'mills')
+  fields = json.loads((library.folder / 'library.json').read_text())
+  fields['format'] = 2
+  (library.folder / 'library.json').write_text(json.dumps(fields))
+  with pytest.raises(ValueError, match='format 2'):
+    Library(library.folder)
+  (library.folder / 'library.json').write_text('{')
+  with pytest.raises(ValueError, match='damaged'):
+    Library(library.folder)
+
+
+# What a kill can come before: a file taking its name, or a change of a table.
+STEPS = ('replace', 'passages', 'documents', 'drop', 'tidy')
+
+
+def add_and_die(folder, model_folder, files, step, count):
+  """Adds a folder; the process is killed before the `count`-th such step."""
+  calls = []
+
+  def deadly(function):
+    def called(*args, **options):
+      calls.append(function)
+      if len(calls) == count:
+        os.kill(os.getpid(), signal.SIGKILL)
+      return function(*args, **options)
+
+    return called
+
+  model = load_short(model_folder)
+  library = make(folder, model)
+  if step == 'replace':
+    os.replace = deadly(os.replace)
+  elif step in ('passages', 'documents'):
+    table = getattr(library.catalogue, f'_{step}')
+    name = 'add' if step == 'passages' else 'merge_insert'
+    setattr(table, name, deadly(getattr(table, name)))
+  else:
+    method = deadly(getattr(catalogue.Catalogue, step))
+    setattr(catalogue.Catalogue, step, method)
+  add_folder(library, files, 'mills')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'step, count',
+  [('replace', 2), ('replace', 5), ('passages', 1), ('passages', 2)]
+  + [('documents', 1), ('documents', 2), ('drop', 1), ('tidy', 2)],
+)
+@pytest.mark.parametrize('known', [False, True])
+def test_killed_at_any_step_the_next_call_completes_it(
+  tmp_path, model, files, step, count, known
+):
+  """While adding the first time, and while updating."""
+  (files / 'long.txt').write_text(text_of(5, 3000))
+  (files / 'z.txt').write_text(text_of(6, 600))
+  library = make(tmp_path / 'library', model)
+  if known:
+    add_folder(library, files, 'mills')
+    (files / 'a.txt').write_text(text_of(9))
+    (files / 'long.txt').write_text(text_of(5, 3000) + text_of(7, 800))
+    (files / 'below/c.html').unlink()
+    (files / 'z.txt').write_text('Short.')
+  program = (
+    'import sys\n'
+    f'sys.path.insert(0, {os.path.dirname(__file__)!r})\n'
+    'import test_library\n'
+    'from lloco_jax.library import adding\n'
+    'adding._CHUNK = 1000\n'
+    f'test_library.add_and_die({str(library.folder)!r}, {model.name!r}, '
+    f'{str(files)!r}, {step!r}, {count})\n'
+  )
+  environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
+  killed = subprocess.run(
+    [sys.executable, '-c', program], capture_output=True, env=environment
+  )
+  assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+  after = Library(library.folder, model, encode)
+  # Nothing that is damaged, and every document whole, before it is mended.
+  assert not verify(after).damage
+  add_folder(after, files, 'mills')
+  assert_clean(after)
+  fresh = make(tmp_path / 'fresh', model)
+  add_folder(fresh, files, 'mills')
+  assert state(after) == state(fresh)
+
+
+@pytest.mark.slow
+def test_two_processes_at_once(tmp_path, model, files):
+  """One is told in a sentence or comes after; nothing is lost or doubled."""
+  for number in range(20):
+    (files / f'{number}.txt').write_text(text_of(number, 500))
+  command = [
+    sys.executable, '-m', 'lloco_jax', 'library', 'add', str(files),
+    '--group=mills', f'--library={tmp_path / "library"}',
+    f'--model={model.name}', '--part_characters=400',
+  ]  # fmt: skip
+  environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)}
+  both = [
+    subprocess.Popen(
+      command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+    )
+    for _ in range(2)
+  ]
+  told = [process.communicate() for process in both]
+  codes = [process.returncode for process in both]
+  assert 0 in codes, told
+  for code, (_, error) in zip(codes, told):
+    if code:
+      assert error.decode().startswith('ValueError: Another program is')
+      assert len(error.decode().strip().splitlines()) == 1
+  library = Library(tmp_path / 'library', model)
+  assert len({entry.path for entry in library.catalogue.entries()}) == 23
+  assert_clean(library)

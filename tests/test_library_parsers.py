@@ -1,0 +1,108 @@
+"""Files to text: what is read, what is refused, what is told."""
+
+import pathlib
+
+import pytest
+
+from lloco_jax.library.parsers import parse
+
+pytest.importorskip('bs4', reason="needs the extra 'library'")
+pytest.importorskip('pypdf', reason="needs the extra 'library'")
+
+
+def read(name, data):
+  return parse(pathlib.Path(name), data, f'"{name}"')
+
+
+def pdf(*pages, password=None):
+  fpdf = pytest.importorskip('fpdf', reason='makes the PDFs of this test')
+  file = fpdf.FPDF()
+  file.set_font('helvetica')
+  for page in pages:
+    file.add_page()
+    if page:
+      file.multi_cell(0, text=page)
+    else:
+      file.rect(10, 10, 50, 50)
+  if password:
+    file.set_encryption(owner_password='o', user_password=password)
+  return bytes(file.output())
+
+
+@pytest.mark.parametrize('suffix', ['.txt', '.md', '.TXT', '.markdown'])
+def test_text_is_taken_as_it_is(suffix):
+  text = '# Head\n\n  *naïve* <b> 東京\tx\n'
+  assert read(f'a{suffix}', text.encode()) == (text, [])
+  assert read(f'a{suffix}', b'\xef\xbb\xbfa\r\nb\rc') == ('a\nb\nc', [])
+
+
+HTML = """<!doctype html><html><head><title>The  mill</title>
+<style>p {color: red}</style></head><body><!-- unseen -->
+<h1>Roof</h1><p>It is
+   <b>sl</b>ate,<br>grey.</p><ul><li>one<li>two</ul>
+<table><tr><td>a</td><td>b</td></tr></table><pre>x  y
+  z</pre><script>alert(1)</script>&amp; end</body></html>"""
+
+
+def test_html_is_what_a_reader_sees():
+  text, remarks = read('a.html', HTML.encode())
+  assert remarks == []
+  assert text.split() == (
+    'The mill Roof It is slate, grey. one two a b x y z & end'.split()
+  )
+  assert 'It is slate,\ngrey.\n' in text
+  assert '\none\n' in text and 'a b' in text
+  assert 'x  y\nz' in text and '\n\n\n' not in text
+
+
+def test_html_in_the_encoding_that_it_declares():
+  page = '<meta charset="iso-8859-1"><p>Straße</p>'.encode('latin-1')
+  assert read('a.htm', page) == ('Straße\n', [])
+
+
+def test_deeply_nested_html():
+  page = b'<div>' * 5000 + b'deep' + b'</div>' * 5000
+  assert read('a.html', page)[0].strip() == 'deep'
+
+
+def test_pdf_is_read_page_by_page():
+  text, remarks = read('a.pdf', pdf('The roof is slate.', 'Captain Oduya'))
+  assert text.index('slate') < text.index('Oduya') and remarks == []
+
+
+def test_pages_without_text_are_told():
+  text, [remark] = read('a.pdf', pdf('The roof is slate.', None, None))
+  assert 'slate' in text
+  assert remark == '"a.pdf" has no text on 2 of its 3 pages (2, 3).'
+
+
+REFUSED = {
+  'nothing': ('a.txt', b'', 'is empty'),
+  'blank': ('a.md', b' \n', 'holds nothing to read'),
+  'NUL': ('a.txt', b'text\0text', 'binary data'),
+  'control characters': ('a.txt', bytes(range(1, 32)) * 9, 'binary data'),
+  'a picture': ('a.txt', b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR', 'binary data'),
+  'UTF-16': ('a.txt', 'text'.encode('utf-16'), 'is UTF-16; convert it'),
+  'Latin-1': ('a.txt', b'Stra\xdfe', 'not UTF-8: byte 0xdf'),
+  'no text in HTML': ('a.html', b'<script>x</script>', 'no text in it'),
+  'no PDF': ('a.pdf', b'text', 'cannot be read as PDF'),
+  'half a PDF': ('a.pdf', b'%PDF-1.4\n1 0 obj\n<<', 'cannot be read as PDF'),
+}
+
+
+@pytest.mark.parametrize('what', REFUSED)
+def test_unreadable_files_are_refused_in_a_sentence(what):
+  name, data, said = REFUSED[what]
+  with pytest.raises(ValueError, match=said) as error:
+    read(name, data)
+  message = str(error.value)
+  assert message.startswith(f'"{name}"') and message.endswith('.')
+  assert '\n' not in message
+
+
+def test_pdfs_without_text_and_with_a_password():
+  with pytest.raises(ValueError, match='only pictures of pages; read them'):
+    read('a.pdf', pdf(None, None))
+  pytest.importorskip('cryptography', reason='pypdf needs it for passwords')
+  with pytest.raises(ValueError, match='has a password'):
+    read('a.pdf', pdf('text', password='p'))
