@@ -1,6 +1,5 @@
 """LLoCO in JAX: long documents learnt offline, answered from summaries."""
 
-from lloco_jax.adapters import finetune
 from lloco_jax.api import (
   compress,
   forward,
@@ -28,3 +27,12 @@ __all__ = [
   'quantize',
   'save_adapter',
 ]
+
+
+def __getattr__(name):
+  # Its checkpoints come with a package that sets up logging for all.
+  if name == 'finetune':
+    from lloco_jax.adapters import finetune
+
+    return finetune
+  raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

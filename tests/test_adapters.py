@@ -18,6 +18,7 @@ def folder(tmp_path_factory):
   return write_model(tmp_path_factory.mktemp('model') / 'tiny')
 
 
+@pytest.mark.slow
 def test_the_adapter_is_that_of_train_py(folder, tmp_path):
   config = small_config(folder)
   config.adapters = ('lloco',)

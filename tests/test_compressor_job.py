@@ -96,6 +96,7 @@ def test_texts_are_learnt_and_what_is_kept_is_reported(
   assert [row['tokens'] for row in again['rows']] == [0, 16, 0, 24]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('stage', ['texts', 'llama2_7b'])
 def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
   """But for their sizes, on a tiny base."""

@@ -229,7 +229,7 @@ def test_token_cap_is_said_each_time(tmp_path, capsys):
 
 def test_programs_are_fixed_by_the_buckets(tmp_path):
   lengths = random.Random(0).choices(range(1, 1601), k=50)
-  segments._step.clear_cache()
+  segments.compress_in_place.clear_cache()
   lockstep._keep.clear_cache()
   compress_documents(
     make_model(), documents_of(lengths), Store(tmp_path), SETTINGS
@@ -237,7 +237,7 @@ def test_programs_are_fixed_by_the_buckets(tmp_path):
   bound = programs(CONFIG, SETTINGS, longest=1600)
   keep = {program for program in bound if isinstance(program, KeepProgram)}
   assert len(bound - keep) == 15
-  assert segments._step._cache_size() <= 15
+  assert segments.compress_in_place._cache_size() <= 15
   assert lockstep._keep._cache_size() == len(keep) == 4
 
 

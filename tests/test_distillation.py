@@ -69,6 +69,7 @@ def test_the_student_is_taught_what_vectors_should_say():
       compressor, params, CONFIG, batch, distillation=1.0, language=0.0
     )
 
+  loss = jax.jit(loss, static_argnums=2)
   alone, number = loss(compressor, model.params, 1)
   assert abs(alone) < 1e-4 and number == np.sum(LENGTHS[:, 0] - 1)
   gradients = jax.jit(jax.grad(lambda c: loss(c, model.params, 2)[0]))
