@@ -65,7 +65,9 @@ def main(folder, quantize=''):
   mesh = jax.make_mesh((4, 2), ('fsdp', 'tensor'), (AxisType.Auto,) * 2)
 
   def sharding(leaf):
-    spec = {3: (None, 'fsdp', 'tensor'), 2: (None, 'tensor'), 1: ()}[leaf.ndim]
+    spec = [None, 'fsdp', 'tensor'][-leaf.ndim :]
+    if leaf.shape[0] == FIELDS['num_hidden_layers']:
+      spec[0] = None
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   jax.block_until_ready(jax.numpy.zeros(8))
