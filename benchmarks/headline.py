@@ -13,7 +13,6 @@ left out, as in the paper; see compression.py for it.
 
 import statistics
 import sys
-import time
 
 # The repository in place of this folder, where `compression`, a package of
 # Python 3.14, has a namesake.
@@ -21,107 +20,9 @@ sys.path.pop(0)
 sys.path.insert(0, __file__.rpartition('benchmarks')[0])
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from benchmarks import common
-from lloco_jax.data.batches import pack
-from lloco_jax.finetuning.loop import empty_sums, initial_state, make_steps
-from lloco_jax.finetuning.optimizer import (
-  OptimizerConfig,
-  make_optimizer,
-  make_schedule,
-)
-from lloco_jax.finetuning.questions import question_task
-from lloco_jax.generation.decoding import decode_in_place, prefill
-from lloco_jax.model import Model
-from lloco_jax.nn.llama import init_params, unstack_layers
-from lloco_jax.nn.lora import LoraConfig, init_adapter
-
-
-class Network:
-  """A base of random weights with a LoRA adapter of the paper's rank."""
-
-  def __init__(self, config, dtype: str, remat: str):
-    make = jax.jit(init_params, static_argnums=(0, 2))
-    self.config, self.remat = config, remat
-    self.params = make(config, jax.random.key(0), dtype)
-    self.model = Model(config, self.params, None, 'random', '')
-    self.adapter = init_adapter(config, LoraConfig(), jax.random.key(1))
-    self.unstacked_adapter = self.adapter.replace(
-      weights=unstack_layers(self.adapter.weights)
-    )
-
-  def random_ids(self, count: int) -> list[int]:
-    random = np.random.default_rng(count)
-    return random.integers(self.config.vocab_size, size=count).tolist()
-
-  def summaries(self, count: int):
-    """[1, count, D]; the count may be 0."""
-    shape = (1, count, self.config.hidden_size)
-    dtype = self.params['norm']['scale'].dtype
-    return jax.random.normal(jax.random.key(2), shape, dtype)
-
-  def answering(self, vectors: int, prompt_tokens: int, new_tokens: int):
-    """A function that answers once: seconds to first token, and by token."""
-    context = self.summaries(vectors)
-    prompt = jnp.asarray(self.random_ids(prompt_tokens), jnp.int32)
-    sizes = jnp.full((1,), vectors), jnp.full((1, 1), prompt_tokens)
-    reads = (context, sizes[0], prompt[None, None], sizes[1])
-    read = prefill.lower(
-      self.params, self.config, *reads, self.adapter, None, new_tokens
-    ).compile()
-    length = sizes[0][:, None] + sizes[1]
-    first, cache = read.out_info
-    weights = self.model.unstacked_params
-    ends = (self.unstacked_adapter, None, jax.random.key(0))
-    # The first token comes from the prefill.
-    steps = (new_tokens + 1, 0.0, 1.0, ())
-    write = decode_in_place.lower(
-      weights, self.config, first, cache, length, *ends, *steps
-    ).compile()
-
-    def run():
-      start = time.perf_counter()
-      first, cache = read(self.params, *reads, self.adapter, None)
-      jax.block_until_ready(first)
-      middle = time.perf_counter()
-      jax.block_until_ready(write(weights, first, cache, length, *ends))
-      end = time.perf_counter()
-      return middle - start, (end - middle) / new_tokens
-
-    return run
-
-  def finetuning(self, vectors: int, prompt_tokens: int, answer_tokens: int):
-    """A function that makes one update from one example: its seconds."""
-    answer = self.random_ids(answer_tokens)
-    batch = pack([[(self.random_ids(prompt_tokens), answer)]])
-    batch['context'] = self.summaries(vectors)
-    batch['context_lengths'] = np.full((1,), vectors, np.int32)
-    batch = jax.device_put(batch)
-
-    task = question_task(self.model, self.adapter, [batch], self.remat)
-    settings = OptimizerConfig(schedule='constant')
-    optimizer = make_optimizer(settings, 1)
-    state = initial_state(self.adapter, optimizer)
-    sums = empty_sums(state)
-    accumulate, update = make_steps(
-      task.loss, optimizer, make_schedule(settings, 1), state, sums
-    )
-    rest = (state.step, self.params, batch, jax.random.key(0))
-    accumulate = accumulate.lower(sums, state.trainable, *rest).compile()
-    update = update.lower(state, sums).compile()
-
-    def run():
-      nonlocal state, sums
-      start = time.perf_counter()
-      rest = (state.step, self.params, batch, jax.random.key(0))
-      sums = accumulate(sums, state.trainable, *rest)
-      state, sums, metrics = update(state, sums)
-      jax.block_until_ready(metrics)
-      return time.perf_counter() - start
-
-    return run
+from benchmarks.network import Network
 
 
 def in_turn(full, short, repeats: int):

@@ -120,6 +120,21 @@ def test_prefix_reuse_counts_positions(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('flags', [(), ('--quantize', 'int8')])
+def test_throughput_has_a_row_a_stage(flags, tmp_path):
+  stages = ('finetune', 'compress', 'decode') if flags else ()
+  chosen = ('--stages', *stages) if stages else ()
+  (rows,) = run('throughput', tmp_path, *flags, *chosen)
+  found = [row['stage'] for row in rows]
+  assert found == list(
+    stages or ('finetune', 'compressor', 'compress', 'decode')
+  )
+  for row in rows:
+    assert min(row['seconds'], row['tokens/s'], row['TFLOP/s']) > 0
+    assert (row['GB/s'] is None) == (row['stage'] != 'decode')
+
+
+@pytest.mark.slow
 def test_headline_has_a_row_a_length(tmp_path):
   first, later, training = run('headline', tmp_path)
   assert [row['context tokens'] for row in first] == [32, 64]
