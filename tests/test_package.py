@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import functools
 import itertools
 import json
 import pathlib
@@ -34,21 +35,25 @@ def _name(path):
 MODULES = {_name(path): path for path in sorted(PACKAGE.rglob('*.py'))}
 
 
+@functools.cache
 def _tree(module):
   return ast.parse(MODULES[module].read_text(encoding='utf-8'))
 
 
+@functools.cache
 def _imports(module):
   """The modules of the package that a module imports, anywhere in it."""
+  found = []
   for node in ast.walk(_tree(module)):
     if isinstance(node, ast.Import):
-      yield from (alias.name for alias in node.names if alias.name in MODULES)
+      found += [alias.name for alias in node.names if alias.name in MODULES]
     elif isinstance(node, ast.ImportFrom) and node.module in MODULES:
-      for alias in node.names:
-        inner = f'{node.module}.{alias.name}'
-        yield inner if inner in MODULES else node.module
+      inner = [f'{node.module}.{alias.name}' for alias in node.names]
+      found += [name if name in MODULES else node.module for name in inner]
+  return found
 
 
+@functools.cache
 def _level(module):
   """The level of a module's room; of a module in no room, its imports'."""
   room = module.partition('.')[2].partition('.')[0]
