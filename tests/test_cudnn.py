@@ -2,17 +2,17 @@
 
 import functools
 
+from attention_gradients import B, arrays, gradients
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import normal, relative_error
+from tiny import relative_error
 
 from lloco_jax.nn import attention as attentions
 from lloco_jax.nn import cudnn
 from lloco_jax.nn.attention import SHARED, UNSEEN, attention
 
-B, N, K, H = 2, 4, 2, 8
+SIZE = 8
 
 
 @pytest.fixture(autouse=True)
@@ -23,11 +23,6 @@ def without_cudnn(monkeypatch):
     monkeypatch.setattr(cudnn, name, run)
   monkeypatch.setattr(cudnn, 'can', lambda query: True)
   monkeypatch.setattr(attentions, 'query_block', lambda keys: 4)
-
-
-def arrays(t, s):
-  shapes = (B, t, N, H), (B, s, K, H), (B, s, K, H)
-  return [normal(i, *shape) for i, shape in enumerate(shapes)]
 
 
 def cases():
@@ -55,17 +50,11 @@ def cases():
 def test_equals_xla(case):
   positions, shared = cases()[case]
   t, s = (x.shape[1] for x in positions[:2])
-  real = (positions[1][:, s - t :] != UNSEEN)[..., None, None]
-
-  def loss(arrays):
-    output = jnp.where(real, attention(*arrays, *positions, shared=shared), 0)
-    return jnp.sum(output**3), output
-
-  run = jax.grad(loss, has_aux=True)
+  run = gradients(positions, shared)
   results = []
   for name in ('xla', 'cudnn'):
     with attentions.use_backend(name):
-      results.append(jax.jit(run)(arrays(t, s)))
+      results.append(jax.jit(run)(arrays(t, s, SIZE)))
   for actual, expected in zip(*map(jax.tree.leaves, results)):
     assert relative_error(actual, expected) < 1e-5
 
@@ -84,5 +73,5 @@ def test_a_mask_is_asked_for_only_where_lengths_do_not_do(monkeypatch):
   for positions, shared in cases().values():
     t, s = (x.shape[1] for x in positions[:2])
     with attentions.use_backend('cudnn'):
-      attention(*arrays(t, s), *positions, shared=shared)
+      attention(*arrays(t, s, SIZE), *positions, shared=shared)
   assert asked == ['causal_attention', 'masked_attention', 'masked_attention']

@@ -33,8 +33,9 @@ def environment_beside(folder) -> pathlib.Path:
 @pytest.mark.slow
 @pytest.mark.parametrize('path', sorted(FOLDER.glob('*.ipynb')), ids=str)
 def test_a_notebook_runs_from_top_to_bottom(path, wheel, tmp_path):
-  nbformat = pytest.importorskip('nbformat')
-  pytest.importorskip('nbclient')
+  reason = "runs notebooks; the extra 'test' has it"
+  nbformat = pytest.importorskip('nbformat', reason=reason)
+  pytest.importorskip('nbclient', reason=reason)
   notebook = nbformat.read(path, as_version=4)
   nbformat.validate(notebook)
   sources = [cell for cell in notebook.cells if 'SOURCE = ' in cell.source]

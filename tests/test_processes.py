@@ -2,47 +2,35 @@
 
 import json
 import os
-import pathlib
 import re
 import shutil
 import socket
 import subprocess
-import sys
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from small_run import ROOT, small_run
 from test_experiment import write_model
 
 from lloco_jax import processes
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-
 
 def command(script, workdir, model, *flags):
-  return [
-    sys.executable,
-    str(ROOT / script),
-    f'--config={ROOT}/configs/demo.py',
-    f'--workdir={workdir}',
-    f'--config.model.name={model}',
-    '--config.model.compressor=',
+  return small_run(
+    script,
+    workdir,
+    model,
     '--config.data.train_documents=8',
     '--config.data.validation_documents=3',
-    '--config.data.questions_per_document=2',
-    '--config.data.words=(90, 120)',
     '--config.compression.segment_length=64',
     '--config.compression.rows=2',
     '--config.batch.rows=2',
     '--config.lora.dropout=0.0',
-    '--config.adapters=("lloco",)',
     '--config.epochs=1',
-    '--config.training.checkpoint_every=2',
-    '--config.training.tensorboard=False',
-    '--config.evaluation.bootstrap_samples=20',
     '--config.evaluation.max_new_tokens=4',
     *flags,
-  ]
+  )
 
 
 def run(count, *arguments):

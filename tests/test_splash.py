@@ -6,17 +6,18 @@ import pathlib
 import subprocess
 import sys
 
+from attention_gradients import B, arrays, gradients
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import normal, relative_error
+from tiny import relative_error
 
 from lloco_jax.nn import attention as attentions
 from lloco_jax.nn import splash
 from lloco_jax.nn.attention import SHARED, UNSEEN, attention
 
-B, N, K, H = 2, 4, 2, 16
+SIZE = 16
 
 
 @pytest.fixture(autouse=True)
@@ -28,26 +29,15 @@ def interpreted(monkeypatch):
   monkeypatch.setattr(attentions, 'query_block', lambda keys: 32)
 
 
-def arrays(t, s):
-  shapes = (B, t, N, H), (B, s, K, H), (B, s, K, H)
-  return [normal(i, *shape) for i, shape in enumerate(shapes)]
-
-
 def compared(t, s, positions, shared=None):
   """Outputs and gradients of both back ends where there is no padding."""
-  real = (positions[1][:, s - t :] != UNSEEN)[..., None, None]
-
-  def loss(arrays):
-    output = jnp.where(real, attention(*arrays, *positions, shared=shared), 0)
-    return jnp.sum(output**3), output
-
-  run = jax.grad(loss, has_aux=True)
+  run = gradients(positions, shared)
   results = []
   for name in ('xla', 'splash'):
     with attentions.use_backend(name):
-      text = str(jax.make_jaxpr(run)(arrays(t, s)))
+      text = str(jax.make_jaxpr(run)(arrays(t, s, SIZE)))
       assert ('splash' in text) == (name == 'splash')
-      results.append(jax.jit(run)(arrays(t, s)))
+      results.append(jax.jit(run)(arrays(t, s, SIZE)))
   return zip(*map(jax.tree.leaves, results))
 
 
@@ -107,7 +97,9 @@ def test_what_it_cannot_say_goes_to_xla():
   def uses_kernel(positions, **options):
     with attentions.use_backend('splash'):
       run = functools.partial(attention, **options)
-      return 'splash' in str(jax.make_jaxpr(run)(*arrays(t, s), *positions))
+      return 'splash' in str(
+        jax.make_jaxpr(run)(*arrays(t, s, SIZE), *positions)
+      )
 
   grouped = (queries, keys, groups[:, :t], groups)
   assert uses_kernel((queries, keys))
@@ -124,7 +116,7 @@ def test_padding_alone_is_finite():
   t = 40
   keys = np.full((B, t), UNSEEN)
   with attentions.use_backend('splash'):
-    output = attention(*arrays(t, t), np.zeros((B, t), np.int32), keys)
+    output = attention(*arrays(t, t, SIZE), np.zeros((B, t), np.int32), keys)
   assert np.isfinite(output).all()
 
 

@@ -1,42 +1,31 @@
 """train.py and eval.py as a user runs them, killed and started again."""
 
 import os
-import pathlib
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
+from small_run import ROOT, small_run
 from test_experiment import changed, small_config, write_model
 
 from lloco_jax import experiment
 
 DOCUMENTS = 20
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def command(script, workdir, model, *flags):
-  return [
-    sys.executable,
-    str(ROOT / script),
-    f'--config={ROOT}/configs/demo.py',
-    f'--workdir={workdir}',
-    f'--config.model.name={model}',
-    '--config.model.compressor=',
+  return small_run(
+    script,
+    workdir,
+    model,
     '--config.data.train_documents=12',
     '--config.data.validation_documents=8',
-    '--config.data.questions_per_document=2',
-    '--config.data.words=(90, 120)',
     '--config.compression.segment_length=16',
     '--config.compression.rows=1',
-    '--config.adapters=("lloco",)',
     '--config.epochs=4',
-    '--config.training.checkpoint_every=2',
-    '--config.training.tensorboard=False',
-    '--config.evaluation.bootstrap_samples=20',
     *flags,
-  ]
+  )
 
 
 def run(arguments):
