@@ -121,11 +121,13 @@ def test_a_corpus_lies_on_the_disk():
 def test_memory_does_not_grow_with_the_corpus(tmp_path):
   output = tmp_path / 'result.json'
   command = [sys.executable, 'benchmarks/corpus.py', '--tokenizer', 'words']
-  command += ['--documents', '300', '1500', '--output', str(output)]
+  command += ['--documents', '100', '600', '--output', str(output)]
   subprocess.run(command, cwd=ROOT, check=True)
   (rows,) = json.loads(output.read_text())['tables'].values()
   few, many = rows
-  assert (few['documents'], many['documents']) == (300, 1500)
-  assert many['file, MB'] > 4 * few['file, MB']
-  # Their texts are 500 MB, their token ids 350 MB.
-  assert many['peak, MiB'] - few['peak, MiB'] < 30
+  assert (few['documents'], many['documents']) == (100, 600)
+  # The texts added are half of what the file has more, their token ids a
+  # quarter. The peak wanders by tens of MiB with the longest two texts.
+  more = many['file, MB'] - few['file, MB']
+  assert more > 400
+  assert many['peak, MiB'] - few['peak, MiB'] < 0.15 * more
