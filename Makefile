@@ -36,6 +36,7 @@ slow: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m slow -o timeout=1800
 
 lint: $(VENV)/.installed-test
+	@echo 'Style (ruff):'
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 

@@ -332,7 +332,8 @@ def compressor(name):
   config.evaluation.leave_out = ()
   # 'shipped' or a folder; '' is what training left in the workdir.
   config.evaluation.compressor = ''
-  # 'base' as LLoCO reads vectors, or 'compressor' as an AutoCompressor does.
+  # Who reads the vectors: 'compressor', as in AutoCompressors and LLoCO, or
+  # the untouched 'base'.
   config.evaluation.reader = 'base'
   # Numbers of segments; lengths of them to try, in tokens, () for that of the
   # training.

@@ -56,6 +56,7 @@ class Progress:
     if at_last:
       line += f', {duration(seconds)} in all'
     elif self._total is not None and self._done:
+      line += f', {self._done / self._total:.0%} of all'
       left = (self._total - self._done) / self._pace(now)
       line += f', about {duration(left)} left'
     print(line, flush=True)

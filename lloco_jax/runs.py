@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import json
 import pathlib
 import platform
 
@@ -10,7 +11,11 @@ from ml_collections import ConfigDict
 
 from lloco_jax.compression.corpus import compressor_fingerprint
 from lloco_jax.data.examples import Dataset
-from lloco_jax.finetuning.checkpoints import claim_workdir
+from lloco_jax.finetuning.checkpoints import (
+  CONFIG_FILE,
+  claim_workdir,
+  read_config,
+)
 from lloco_jax.model import Model
 from lloco_jax.nn.placement import placement_in_use
 
@@ -41,10 +46,24 @@ def device() -> str:
 
 
 def announce(config: ConfigDict, workdir=None) -> pathlib.Path:
-  """Prints the config, and gives the workdir, by default runs/NAME."""
+  """Prints the config, and gives the workdir, by default runs/NAME.
+
+  Of a workdir that has a config already only what differs from it is printed.
+  """
   workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
-  print(f'Config, to be saved in {workdir}:')
-  for name, value in _flat(config.to_dict()):
+  fields = dict(_flat(config.to_dict()))
+  path = workdir / CONFIG_FILE
+  if path.exists():
+    theirs = dict(_flat(read_config(path)))
+    fields = {
+      name: value
+      for name, value in fields.items()
+      if theirs.get(name) != json.loads(json.dumps(value))
+    }
+    print(f'Config: {path}' + (', but for:' if fields else ''))
+  else:
+    print(f'Config, to be saved in {workdir}:')
+  for name, value in fields.items():
     print(f'  {name} = {value!r}')
   print(flush=True)
   return workdir

@@ -79,7 +79,7 @@ def test_too_many_groups_are_counted_alone():
 
 def test_rows_say_score_interval_and_a_count_that_differs(results):
   headers = wording.group_headers(results, 'length')
-  assert headers == ['length', 'answers', 'LLoCO, f1 x100', 'control, f1 x100']
+  assert headers == ['length', 'answers', 'LLoCO, F1 x100', 'control, F1 x100']
   (main,) = (system for system in results.systems if system.name == 'LLoCO')
   control = dataclasses.replace(main, name='control', answers=main.answers[1:3])
   none = SystemResult('none', '', ())

@@ -29,7 +29,7 @@ def test_lines_come_in_their_time_with_rate_and_time_left(clock, capsys):
   meter.add(600)
   meter.tell('4 of 4 done', at_last=True)
   assert capsys.readouterr().out.splitlines() == [
-    '1 of 4 done, 5.0 tokens/s, about 2 min left',
+    '1 of 4 done, 5.0 tokens/s, 14% of all, about 2 min left',
     '4 of 4 done, 18 tokens/s, 40 s in all',
   ]
 
@@ -45,7 +45,7 @@ def test_the_time_left_leaves_out_what_came_before_the_first_work(
   meter.add(50)
   meter.tell('2 of 5 done')
   assert capsys.readouterr().out == (
-    '2 of 5 done, 1.4 tokens/s, about 30 s left\n'
+    '2 of 5 done, 1.4 tokens/s, 40% of all, about 30 s left\n'
   )
 
 

@@ -195,7 +195,7 @@ def test_same_again_whatever_the_order_of_documents(
   full = next(line for line in lines if line.startswith('full context'))
   assert '4 answers' in full and '2 questions skipped' in full
   # Where it fits, the text cut to the window is the same text.
-  assert 'known from before' not in lines[0] and 'known from before' in full
+  assert 'answered before' not in lines[0] and 'answered before' in full
 
 
 def test_equal_reading_runs_once(model, summaries, monkeypatch):
@@ -397,7 +397,9 @@ def test_answers_are_kept_on_disk(
     runner, 'answer_all', lambda *rest: asked.append(1) or answer(*rest)
   )
   assert answers(progress=True) == first and not asked
-  assert capsys.readouterr().out.endswith(', 2 of them known from before\n')
+  assert capsys.readouterr().out.endswith(
+    ', 2 of them to prompts answered before\n'
+  )
   answers(new=NEW + 1)
   assert len(asked) == 2
   answers([dataclasses.replace(systems[0], adapter=tiny_adapter(2))])

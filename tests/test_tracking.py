@@ -54,7 +54,7 @@ def test_progress_line_says_what_is_left(tmp_path, capsys):
   start, first, second = capsys.readouterr().out.splitlines()
   assert start.startswith('step 1/100')
   assert first.startswith('step 5/100  loss 1.5000  34,567 positions/s')
-  assert '(120 counted)' in first
+  assert '(120 in the loss)' in first
   assert '0:03:00 left' in second  # 90 steps of 2 s; the compile is no guide.
   assert second.endswith('evaluation/f1 0.25')
 

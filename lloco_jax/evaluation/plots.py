@@ -12,6 +12,7 @@ import textwrap
 import typing
 
 from lloco_jax.evaluation.results import Results
+from lloco_jax.evaluation.wording import metric_name, seconds_text
 from lloco_jax.files import write_file
 
 if typing.TYPE_CHECKING:
@@ -92,7 +93,7 @@ def seconds_figure(results: Results) -> 'Figure | None':
     total = system.seconds_per_answer
     axes.barh(row, total, color=color, height=0.62)
     axes.annotate(
-      _seconds(total),
+      f'{seconds_text(total)} s',
       (total, row),
       xytext=(5, 0),
       textcoords='offset points',
@@ -112,7 +113,7 @@ def seconds_figure(results: Results) -> 'Figure | None':
   axes.set_xlim(0, 1.12 * longest or 1.0)
   axes.grid(axis='x', color=_LINE, linewidth=0.8)
   axes.set_xlabel('seconds per answer')
-  axes.set_title('What an answer costs', loc='left', pad=12)
+  axes.set_title('Seconds per answer, without compression', loc='left', pad=12)
   return figure
 
 
@@ -149,11 +150,8 @@ def _role(results, name):
 
 
 def _title(metric):
-  return 'F1' if metric == 'f1' else metric.replace('_', ' ').capitalize()
-
-
-def _seconds(value):
-  return f'{value:.2f} s' if 0.01 <= value < 10 else f'{value:.3g} s'
+  name = metric_name(metric)
+  return name[:1].upper() + name[1:]
 
 
 def _place_of_zero(read):
@@ -222,6 +220,7 @@ def _draw_points(figure, axes, points):
       linewidth=1.8,
       alpha=0.55,
       transform=moved,
+      clip_on=False,
       solid_capstyle='round',
     )
     axes.plot(
@@ -234,6 +233,7 @@ def _draw_points(figure, axes, points):
       markeredgewidth=0.8,
       linestyle='none',
       transform=moved,
+      clip_on=False,
       zorder=4 if role == 'main' else 3,
     )
     x, y = moved.transform((tokens, mean))

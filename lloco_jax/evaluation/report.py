@@ -25,6 +25,11 @@ SCORE_PLOT = 'score_against_tokens.png'
 SECONDS_PLOT = 'seconds_per_answer.png'
 MAIN_MAP = 'score_by_length_and_depth.png'
 OTHER_MAPS = 'score_by_length_and_depth_of_others.png'
+_ABOUT_SECONDS = (
+  'The questions about a document are answered together: the first token comes '
+  'when all of them have been read, and the seconds per answer are those of '
+  'all, divided. Making the summaries, once a document, is not among them.'
+)
 
 
 def terminal_table(
@@ -66,8 +71,9 @@ def terminal_table(
     console.print(
       _rich_table(wording.difference_headers(results), rows, styles)
     )
-  for sentence in wording.shortfalls(results) + wording.cautions(results):
+  for sentence in wording.findings(results):
     console.print(Text(sentence))
+  console.print(Text(_ABOUT_SECONDS))
   lines = [line.rstrip() for line in buffer.getvalue().splitlines()]
   return '\n'.join(lines).strip('\n') + '\n'
 
@@ -86,7 +92,8 @@ def one_question(
   """
   question, references, answers = _question(results, example_id)
   longest = max(len(name) for name in answers)
-  lines = [f'Question: {question}', f'Right answer: {references}']
+  lines = [] if example_id else ['The first question, not chosen:', '']
+  lines += [f'Question: {question}', f'Right answer: {references}']
   lines += [
     f'  {name:<{longest}}  {prediction}' for name, prediction in answers.items()
   ]
@@ -140,7 +147,7 @@ def write_report(
   ]
   if results.controls:
     sections += [
-      f'## {_escape(results.main_system)} less each control',
+      f'## {_escape(results.main_system)} minus each control',
       'Paired over the questions that both answered.',
       _markdown_table(
         wording.difference_headers(results),
@@ -183,7 +190,11 @@ def _write_plots(folder, results):
   pictures = []
   for caption, name, draw in (
     ('Score against tokens read', SCORE_PLOT, plots.score_figure),
-    ('Seconds per answer', SECONDS_PLOT, plots.seconds_figure),
+    (
+      'Seconds per answer, without compression',
+      SECONDS_PLOT,
+      plots.seconds_figure,
+    ),
     (f'{results.main_system} by length and depth', MAIN_MAP, heatmap.main_map),
     ('Other systems by length and depth', OTHER_MAPS, heatmap.other_maps),
   ):
@@ -208,11 +219,9 @@ def _how_to_read(results):
   return (
     f'Intervals: {results.level:.0%}, bootstrapped over whole documents '
     f'({documents} of them, {results.samples:,} samples, seed '
-    f'{results.seed}). Tokens read: tokens or summary vectors of context per '
-    'question, without the question itself. The questions about a document '
-    'are answered together: the first token comes when all of them have been '
-    'read, and the seconds per answer are those of all, divided. Making the '
-    'summaries, once a document, is not among them. '
+    f'{results.seed}); they do not cover the chance of training. Tokens read: '
+    'tokens or summary vectors of context per question, without the '
+    f'question itself. {_ABOUT_SECONDS} '
     f'Numbers in full: [{RESULTS_FILE}]({RESULTS_FILE}), every answer: '
     f'[{PREDICTIONS_FILE}]({PREDICTIONS_FILE}).'
   )

@@ -150,7 +150,7 @@ def _told(result: SystemResult, examples: int, again: int, seconds) -> str:
   """The line of a system that has answered."""
   line = f'{result.name}: {len(result.answers)} answers in {seconds:.1f} s'
   if again:
-    line += f', {again} of them known from before'
+    line += f', {again} of them to prompts answered before'
   skipped = examples - len(result.answers)
   if skipped:
     line += (

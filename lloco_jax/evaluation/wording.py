@@ -10,7 +10,7 @@ from lloco_jax.evaluation.intervals import Interval
 
 _UNKNOWN = '-'
 # Percentile intervals over fewer documents cover clearly less than they say.
-_FEW_DOCUMENTS = 10
+_FEW_DOCUMENTS = 20
 
 
 def findings(results: Results) -> list[str]:
@@ -22,18 +22,6 @@ def findings(results: Results) -> list[str]:
   if not claims:
     claims = ['No control was evaluated, so there is nothing to claim.']
   return claims + cautions(results)
-
-
-def shortfalls(results: Results) -> list[str]:
-  """The claims that fail, or one sentence where none does."""
-  claims = [
-    _claim(results.main_system, name, difference)
-    for name, difference in results.differences.items()
-    if verdict(difference) != 'above'
-  ]
-  if results.controls and not claims:
-    return [f'{results.main_system} is above every control.']
-  return claims
 
 
 def cautions(results: Results) -> list[str]:
@@ -59,7 +47,7 @@ def score_headers(results: Results, every_score: bool = False) -> list[str]:
   """Headers of the table of systems, with all scores or just the metric."""
   headers = [
     'system',
-    f'{results.metric} x100',
+    f'{metric_name(results.metric)} x100',
     f'{results.level:.0%} interval',
     'answers',
     'tokens read',
@@ -67,7 +55,7 @@ def score_headers(results: Results, every_score: bool = False) -> list[str]:
     's per answer',
   ]
   if every_score:
-    headers += [f'{name} x100' for name in _other_scores(results)]
+    headers += [f'{metric_name(name)} x100' for name in _other_scores(results)]
   return headers
 
 
@@ -82,8 +70,8 @@ def score_cells(
     interval_text(interval),
     str(interval.count),
     _count(system.tokens_read),
-    _seconds(system.seconds_to_first_token),
-    _seconds(system.seconds_per_answer),
+    seconds_text(system.seconds_to_first_token),
+    seconds_text(system.seconds_per_answer),
   ]
   if every_score:
     means = mean_scores(system)
@@ -97,11 +85,11 @@ def score_cells(
 def difference_headers(results: Results) -> list[str]:
   """Headers of the table of paired differences."""
   return [
-    f'{results.main_system} less',
+    f'{results.main_system} minus',
     'difference x100',
     f'{results.level:.0%} interval',
     'questions',
-    f'{results.main_system} is',
+    f'{results.main_system} is shown',
   ]
 
 
@@ -119,7 +107,11 @@ def difference_cells(name: str, difference: Interval) -> list[str]:
 def group_headers(results: Results, key: str) -> list[str]:
   """Headers of a table of scores by group: the main system, its controls."""
   names = [results.main_system, *results.controls]
-  return [key, 'answers', *(f'{name}, {results.metric} x100' for name in names)]
+  return [
+    key,
+    'answers',
+    *(f'{name}, {metric_name(results.metric)} x100' for name in names),
+  ]
 
 
 def group_cells(group: str, scores: Mapping[str, Interval]) -> list[str]:
@@ -143,6 +135,11 @@ def group_cells(group: str, scores: Mapping[str, Interval]) -> list[str]:
   return [group, str(answers), *cells]
 
 
+def metric_name(metric: str) -> str:
+  """A metric as tables and plots write it."""
+  return 'F1' if metric == 'f1' else metric.replace('_', ' ')
+
+
 def interval_text(interval: Interval, signed: bool = False) -> str:
   """An interval x100, '-' where it is unknown."""
   if not interval.known:
@@ -155,7 +152,7 @@ def verdict(difference: Interval) -> str:
   """Where the main system is, as far as the interval shows it."""
   if difference.low > 0:
     return 'above'
-  return 'below' if difference.high < 0 else 'not shown above'
+  return 'below' if difference.high < 0 else 'neither'
 
 
 def _claim(main, name, difference):
@@ -165,14 +162,14 @@ def _claim(main, name, difference):
     return f'{main} and "{name}" answered no question in common.'
   if not difference.known:
     return (
-      f'{main} is NOT shown to be above "{name}": all questions are about one '
+      f'{main} is not shown to be above "{name}": all questions are about one '
       'document, which gives no interval.'
     )
   if verdict(difference) == 'above':
     return f'{main} is above "{name}" by {amount}.'
   if verdict(difference) == 'below':
-    return f'{main} is BELOW "{name}" by {amount}.'
-  return f'{main} is NOT shown to be above "{name}": {amount} includes zero.'
+    return f'{main} is below "{name}" by {amount}.'
+  return f'{main} is not shown to be above "{name}": {amount} includes zero.'
 
 
 def _other_scores(results):
@@ -184,7 +181,8 @@ def _count(value):
   return _UNKNOWN if value is None else f'{value:,.0f}'
 
 
-def _seconds(value):
+def seconds_text(value: float | None) -> str:
+  """Seconds with two digits that count."""
   if value is None:
     return _UNKNOWN
   return f'{value:.2f}' if value >= 0.1 or value == 0 else f'{value:.2g}'

@@ -80,20 +80,26 @@ def claim_workdir(workdir, config: Mapping, ignored=IGNORED):
   workdir = Path(workdir)
   path = workdir / CONFIG_FILE
   if path.exists():
-    try:
-      theirs = json.loads(path.read_text('utf-8'))
-      if not isinstance(theirs, dict):
-        raise ValueError('not a mapping')
-    except ValueError as error:
-      raise ValueError(
-        f'{path} is damaged ({error}), so whose run the workdir holds is '
-        'unknown; choose another workdir, or remove that one to start again.'
-      ) from None
+    theirs = read_config(path)
     refuse_other_config(workdir, theirs, config, ignored)
     return
   workdir.mkdir(parents=True, exist_ok=True)
   if is_first():
     write_file(path, json.dumps(config, indent=2) + '\n')
+
+
+def read_config(path: Path) -> dict:
+  """The config that a workdir holds; raises ValueError where it is damaged."""
+  try:
+    config = json.loads(path.read_text('utf-8'))
+    if not isinstance(config, dict):
+      raise ValueError('not a mapping')
+  except ValueError as error:
+    raise ValueError(
+      f'{path} is damaged ({error}), so whose run the workdir holds is '
+      'unknown; choose another workdir, or remove that one to start again.'
+    ) from None
+  return config
 
 
 class Checkpoints:

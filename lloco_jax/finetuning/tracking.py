@@ -46,6 +46,7 @@ class Tracker:
     self.total_steps = total_steps
     self.log_every = log_every
     self.recent_seconds = collections.deque(maxlen=50)
+    self.losses = []
     self.file = self.board = None
     if not is_first():
       return
@@ -64,6 +65,7 @@ class Tracker:
   def write(self, metrics: dict):
     """One step's metrics, plain numbers with 'step' among them."""
     self.recent_seconds.append(metrics['seconds'])
+    self.losses.append(metrics['loss'])
     if self.file is None:
       return
     self.file.write(json.dumps(metrics) + '\n')
@@ -79,20 +81,28 @@ class Tracker:
       print(self.progress(metrics), flush=True)
 
   def progress(self, metrics: dict) -> str:
-    """Step, loss, speed and the time left, by the median of recent steps."""
+    """Step, mean loss since the last line, speed and the time left.
+
+    The time goes by the median of recent steps; the first step, most of it
+    compilation, tells none.
+    """
     step = metrics['step']
-    left = statistics.median(self.recent_seconds) * (self.total_steps - step)
-    evaluated = ''.join(
-      f'  {name} {value:.4g}'
+    loss, self.losses = statistics.fmean(self.losses), []
+    parts = [
+      f'step {step}/{self.total_steps}',
+      f'loss {loss:.4f}',
+      f'{metrics["positions_per_second"]:,.0f} positions/s '
+      f'({metrics["tokens_per_second"]:,.0f} in the loss)',
+    ]
+    if len(self.recent_seconds) > 1:
+      left = statistics.median(self.recent_seconds) * (self.total_steps - step)
+      parts.append(f'{datetime.timedelta(seconds=round(left))} left')
+    parts += [
+      f'{name} {value:.4g}'
       for name, value in metrics.items()
       if name.startswith('evaluation/')
-    )
-    return (
-      f'step {step}/{self.total_steps}  loss {metrics["loss"]:.4f}  '
-      f'{metrics["positions_per_second"]:,.0f} positions/s '
-      f'({metrics["tokens_per_second"]:,.0f} counted)  '
-      f'{datetime.timedelta(seconds=round(left))} left{evaluated}'
-    )
+    ]
+    return '  '.join(parts)
 
   def close(self):
     if self.file:
