@@ -33,7 +33,8 @@ test: lint
 	  --dist loadfile
 
 slow: $(VENV)/.installed-test
-	@$(BIN)/python -m pytest -m slow -o timeout=1800
+	@$(BIN)/python -m pytest -m slow -o timeout=1800 --numprocesses 2 \
+	  --dist loadfile
 
 lint: $(VENV)/.installed-test
 	@echo 'Style (ruff):'
