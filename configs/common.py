@@ -287,6 +287,8 @@ def compressor(name):
   config.summary.language = 0.0
   # Weight of the loss by which a vector names its tokens.
   config.summary.naming = 0.0
+  # Those are a vector's own 'runs' of the segment, or the segment's 'last'.
+  config.summary.named = 'runs'
   # Weight of the divergence from the base that reads the text itself.
   config.summary.distillation = 0.0
   # Power of a token's information that it counts with; 0 weighs all alike.

@@ -33,6 +33,8 @@ from lloco_jax.weights.compressor import (
 )
 
 READERS = ('base', 'compressor')
+# The tokens that vectors name: each its run of the segment's, or the last.
+NAMED = ('runs', 'last')
 # Tokens of a corpus that say how rare each is.
 _COUNTED = 2_000_000
 
@@ -55,6 +57,11 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
   if config.summary.substep < 1:
     raise ValueError(
       f'config.summary.substep is {config.summary.substep}; it must be >= 1.'
+    )
+  if config.summary.named not in NAMED:
+    raise ValueError(
+      f"config.summary.named is '{config.summary.named}'; it must be one of "
+      f'{", ".join(NAMED)}.'
     )
   asks = _source(config) == 'passages' and config.data.questions
   chosen = config.summary
@@ -94,6 +101,7 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
     naming=config.summary.naming,
     distillation=config.summary.distillation,
     rarity=rarity,
+    last=config.summary.named == 'last',
     start=start,
   )
   claim(workdir, config, model, **fingerprints)

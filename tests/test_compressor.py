@@ -17,10 +17,10 @@ from lloco_jax.finetuning.compressor import (
   compress_rows,
   compressor_loss,
   init_compressor,
-  naming_loss,
   next_token_losses,
   with_summary_tokens,
 )
+from lloco_jax.finetuning.naming import naming_loss
 from lloco_jax.nn.lora import LoraConfig
 
 K = CONFIG.summary_length
@@ -227,6 +227,23 @@ def test_naming_is_predicting_each_vectors_share_of_its_segment():
     np.testing.assert_allclose(total, sum(expected), rtol=1e-4)
   with pytest.raises(ValueError, match='multiple of their 3 vectors; .* 5 '):
     naming_loss(params, CONFIG, states, tokens[..., :5], LENGTHS)
+
+
+def test_vectors_may_name_the_last_tokens():
+  """By loops; a segment shorter than its vectors has no tokens for some."""
+  params, tokens = tiny.model().params, segments()
+  lengths = np.array([[6, K - 1, 5], [5, 6, 0]])
+  states = tiny.normal(1, 2, 3, K, CONFIG.hidden_size)
+  log = jax.nn.log_softmax(states @ params['lm_head']['kernel'])
+  expected = []
+  for row, index, vector in np.ndindex(2, 3, K):
+    place = lengths[row, index] - K + vector
+    if place >= 0:
+      token = tokens[row, index, place]
+      expected.append(-log[row, index, vector, token])
+  total, count = naming_loss(params, CONFIG, states, tokens, lengths, last=True)
+  assert count == len(expected)
+  np.testing.assert_allclose(total, sum(expected), rtol=1e-4)
 
 
 def test_answers_text_and_naming_are_weighed_means():

@@ -19,11 +19,12 @@ from lloco_jax.evaluation.probes import ProbeLosses
 
 
 def losses():
-  """Summaries keep 4 of the 5 nats that texts gain, others lose 1."""
+  """Summaries keep 4 of the 5 nats that texts gain, the last tokens 2, others
+  lose 1."""
   return [
-    ProbeLosses('a', 4.0, 1.0, 2.0, 5.0),
-    ProbeLosses('a', 3.0, 2.0, 2.0, 3.0),
-    ProbeLosses('b', 2.0, 1.0, 1.0, 2.0),
+    ProbeLosses('a', 4.0, 1.0, 2.0, 3.0, 5.0),
+    ProbeLosses('a', 3.0, 2.0, 2.0, 3.0, 3.0),
+    ProbeLosses('b', 2.0, 1.0, 1.0, 1.0, 2.0),
   ]
 
 
@@ -40,7 +41,7 @@ def test_a_panel_of_the_plot_for_each_length():
     'segments of 64 tokens, 8 a vector',
   ]
   lines = figure.axes[1].get_lines()
-  assert [line.get_xdata().tolist() for line in lines] == [[0, 1]] * 4
+  assert [line.get_xdata().tolist() for line in lines] == [[0, 1]] * 5
 
 
 def test_share_is_a_ratio_of_means():
@@ -48,9 +49,11 @@ def test_share_is_a_ratio_of_means():
   assert (row.segments, row.tokens, row.vectors) == (2, 64, 16)
   assert row.losses['summaries'].mean == pytest.approx(5 / 3)
   assert row.share.mean == pytest.approx((2 + 1 + 1) / (3 + 1 + 1))
+  assert row.last_share.mean == pytest.approx(2 / 5)
   assert row.other_share.mean == pytest.approx(-1 / 5)
   assert row.share.clusters == 2
   assert row.own_gain.mean == pytest.approx((3 + 1 + 1) / 3)
+  assert row.recent_gain.mean == pytest.approx((1 + 1 + 0) / 3)
 
 
 def test_interval_of_a_ratio_equals_one_by_loops():
@@ -70,7 +73,7 @@ def test_interval_of_a_ratio_equals_one_by_loops():
 
 
 def test_report_holds_table_plot_and_numbers(tmp_path):
-  same = [ProbeLosses(name, 3.0, 3.0, 3.0, 3.0) for name in 'ab']
+  same = [ProbeLosses(name, 3.0, 3.0, 3.0, 3.0, 3.0) for name in 'ab']
   rows = [
     probe_row(same, 0, 32, 8, samples=20),
     probe_row(losses(), 4, 1536, 50, samples=20),
@@ -81,19 +84,18 @@ def test_report_holds_table_plot_and_numbers(tmp_path):
   assert found['rows'][0]['share']['mean'] is None
   assert found['rows'][1]['losses']['text']['mean'] == pytest.approx(4 / 3)
   lines = (tmp_path / 'run' / TABLE_FILE).read_text().splitlines()
-  assert (
-    lines[2].startswith('| 0 | 32 | 0 | 0 | 3.000 |') and '| - |' in lines[2]
-  )
+  assert lines[2].startswith('| 0 | 32 | 0 | 3.000 |') and '| - |' in lines[2]
   assert lines[3].startswith(
-    '| 4 | 1,536 | 6,144 | 200 | 3.000 | 1.333 | 1.667 |'
+    '| 4 | 1,536 | 200 | 3.000 | 1.333 | 1.667 | 2.333 |'
   )
   assert '80% (' in lines[3]
   assert (tmp_path / 'run' / PLOT_FILE).read_bytes().startswith(b'\x89PNG')
   own = (
     'Behind 4 segments of 1,536 tokens, 31 a vector, its own vectors are '
-    "better than another document's: 1.667"
+    "better (1.667 nats, 1.000 to 2.000) than another document's, not shown to "
+    'be better (0.667 nats, 0.000 to 1.000) than its last tokens.'
   )
   assert any(own in line for line in lines)
   assert f'![]({PLOT_FILE})' in lines
   table = terminal_table(rows)
-  assert '6,144' in table and max(map(len, table.splitlines())) <= 100
+  assert '1,536' in table and max(map(len, table.splitlines())) <= 100

@@ -9,6 +9,7 @@ import tiny
 from tiny import CONFIG
 
 import lloco_jax as lloco
+from lloco_jax.evaluation.probe_report import GIVEN
 from lloco_jax.evaluation.probes import make_probes, probe_losses
 
 SEGMENT, TARGET = 4, 5
@@ -61,10 +62,13 @@ def test_losses_are_those_of_the_forward_pass(count):
       else nothing
       for one in (probe, found[other])
     )
-    expected = (nothing, text, summaries, wrong)
-    actual = (each.nothing, each.text, each.summaries, each.other_summaries)
+    # As many tokens as the segments have vectors.
+    kept = probe.text[len(probe.text) - count * CONFIG.summary_length :]
+    recent = nats(model, np.concatenate([kept, probe.target]))
+    expected = (nothing, text, summaries, recent, wrong)
+    actual = [getattr(each, name) for name in GIVEN]
     np.testing.assert_allclose(actual, expected, rtol=1e-5)
-    assert len(set(actual)) == (4 if count else 1)
+    assert len(set(actual)) == (5 if count else 1)
 
 
 def test_reader_may_be_another_model():

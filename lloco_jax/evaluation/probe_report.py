@@ -26,10 +26,11 @@ if typing.TYPE_CHECKING:
 RESULTS_FILE = 'compressor.json'
 TABLE_FILE = 'compressor.md'
 PLOT_FILE = 'compressor.png'
-GIVEN = ('nothing', 'text', 'summaries', 'other_summaries')
+GIVEN = ('nothing', 'text', 'summaries', 'last_tokens', 'other_summaries')
 _HEADERS = (
-  'segments', 'of', 'tokens', 'vectors', 'nothing', 'the text', 'its summaries',
-  "another's", 'share kept', "another's share",
+  'segments', 'of', 'vectors', 'nothing', 'the text', 'its summaries',
+  'its last tokens', "another's", 'share kept', "last tokens' share",
+  "another's share",
 )  # fmt: skip
 
 
@@ -37,8 +38,9 @@ _HEADERS = (
 class ProbeRow:
   """Probes behind segments of one length: mean losses in nats, and shares.
 
-  A share is the part of the text's gain over nothing that vectors keep;
-  `own_gain` are the nats that another document's vectors lose against its own.
+  A share is the part of the text's gain over nothing that vectors keep, or as
+  many last tokens; `own_gain` are the nats that another document's vectors
+  lose against its own, `recent_gain` those that the last tokens lose.
   """
 
   segments: int
@@ -46,8 +48,10 @@ class ProbeRow:
   vectors: int
   losses: Mapping[str, Interval]
   share: Interval
+  last_share: Interval
   other_share: Interval
   own_gain: Interval
+  recent_gain: Interval
 
   @property
   def tokens(self) -> int:
@@ -70,6 +74,14 @@ def probe_row(
     kept = [each.nothing - getattr(each, name) for each in losses]
     return bootstrap_ratio(kept, gains, clusters, samples)
 
+  def gain_over(name):
+    return paired_difference(
+      [getattr(each, name) for each in losses],
+      [each.summaries for each in losses],
+      clusters,
+      samples,
+    )
+
   return ProbeRow(
     segments=segments,
     segment_length=segment_length,
@@ -81,13 +93,10 @@ def probe_row(
       for name in GIVEN
     },
     share=share('summaries'),
+    last_share=share('last_tokens'),
     other_share=share('other_summaries'),
-    own_gain=paired_difference(
-      [each.other_summaries for each in losses],
-      [each.summaries for each in losses],
-      clusters,
-      samples,
-    ),
+    own_gain=gain_over('other_summaries'),
+    recent_gain=gain_over('last_tokens'),
   )
 
 
@@ -95,32 +104,39 @@ def sentences(rows: Sequence[ProbeRow]) -> list[str]:
   """What the table says, and whether the vectors tell texts apart."""
   said = [
     'Nats a token of the end of a passage, as a reader predicts it that was '
-    'given nothing, the segments before it, their summary vectors, or those of '
-    "another document's segments. A share is what vectors gain, of what the "
-    'text gains over nothing.'
+    'given nothing, the segments before it, their summary vectors, as many of '
+    "their last tokens, or the vectors of another document's segments. A share "
+    'is what those gain, of what the text gains over nothing.'
   ]
   for row in rows:
     if row.segments:
-      gain = row.own_gain
-      verdict = 'not shown to be better'
-      if gain.known and gain.low > 0:
-        verdict = 'better'
       said.append(
         f'Behind {row.segments} segments of {row.segment_length:,} tokens, '
         f'{row.tokens / row.vectors:.0f} a vector, its own vectors are '
-        f"{verdict} than another document's: {gain.mean:.3f} nats "
-        f'({gain.low:.3f} to {gain.high:.3f}).'
+        f"{_compared(row.own_gain)} than another document's, "
+        f'{_compared(row.recent_gain)} than its last tokens.'
       )
   return said
 
 
+def _compared(gain: Interval) -> str:
+  """How much vectors gain over something else, in words."""
+  verdict = 'not shown to be better'
+  if gain.known and gain.low > 0:
+    verdict = 'better'
+  if gain.known and gain.high < 0:
+    verdict = 'worse'
+  return f'{verdict} ({gain.mean:.3f} nats, {gain.low:.3f} to {gain.high:.3f})'
+
+
 def table_cells(row: ProbeRow) -> tuple[str, ...]:
   """A row of the table: nats a token, and shares in percent."""
-  counts = (row.segments, row.segment_length, row.tokens, row.vectors)
+  counts = (row.segments, row.segment_length, row.vectors)
   return (
     *(f'{count:,}' for count in counts),
     *(f'{row.losses[name].mean:.3f}' for name in GIVEN),
     _percent(row.share),
+    _percent(row.last_share),
     _percent(row.other_share),
   )
 
@@ -163,9 +179,9 @@ def loss_figure(rows: Sequence[ProbeRow]) -> 'Figure':
 
 
 def _draw_losses(axes, rows: Sequence[ProbeRow]) -> None:
-  names = dict(zip(GIVEN, _HEADERS[4:8]))
-  colors = ('#5F5F5F', '#0072B2', '#D55E00', '#CC79A7')
-  markers = ('s', 'D', '*', 'o')
+  names = dict(zip(GIVEN, _HEADERS[3:8]))
+  colors = ('#5F5F5F', '#0072B2', '#D55E00', '#009E73', '#CC79A7')
+  markers = ('s', 'D', '*', '^', 'o')
   places = [row.segments for row in rows]
   for (name, label), color, marker in zip(names.items(), colors, markers):
     intervals = [row.losses[name] for row in rows]
@@ -223,8 +239,10 @@ def _fields(row: ProbeRow) -> dict:
     'vectors': row.vectors,
     'losses': {name: plain(row.losses[name]) for name in GIVEN},
     'share': plain(row.share),
+    'last_share': plain(row.last_share),
     'other_share': plain(row.other_share),
     'own_gain': plain(row.own_gain),
+    'recent_gain': plain(row.recent_gain),
   }
 
 

@@ -1,8 +1,9 @@
 """Probes: what summary vectors keep of what a text tells a reader.
 
 The end of a passage is predicted by one reader that was given nothing, the
-text before it, the summary vectors of that text, or those of another passage.
-The share kept is what the vectors gain of what the text gains.
+text before it, the summary vectors of that text, as many of its last tokens, or
+the vectors of another passage. The share kept is what those gain of what the
+text gains. Most of that is in the last tokens, whatever a compressor does.
 """
 
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,7 @@ class ProbeLosses:
   nothing: float
   text: float
   summaries: float
+  last_tokens: float
   other_summaries: float
 
 
@@ -109,8 +111,8 @@ def probe_losses(
     labels[len(before) + 1 :] = probe.target[1:]
     return float(api.loss(reader, ids, labels, context, adapter))
 
-  def last(probe):
-    return probe.text[len(probe.text) - size :]
+  def last(probe, count=size):
+    return probe.text[len(probe.text) - count :]
 
   vectors = [None] * len(probes)
   if segments:
@@ -118,12 +120,13 @@ def probe_losses(
       api.compress(compressor, last(probe), segment_length) for probe in probes
     ]
   for index, probe in enumerate(probes):
-    other = _other(probes, index)
+    own, other = vectors[index], _other(probes, index)
     yield ProbeLosses(
       document_id=probe.document_id,
       nothing=loss(probe),
       text=loss(probe, last(probe)),
-      summaries=loss(probe, context=vectors[index]),
+      summaries=loss(probe, context=own),
+      last_tokens=loss(probe, last(probe, 0 if own is None else len(own))),
       other_summaries=loss(probe, context=vectors[other]),
     )
 

@@ -14,13 +14,13 @@ from lloco_jax.data.batches import IGNORED
 from lloco_jax.finetuning.distillation import divergence, states_of_whole_text
 from lloco_jax.finetuning.loop import Task
 from lloco_jax.finetuning.loss import cross_entropy, packed_loss
+from lloco_jax.finetuning.naming import naming_loss
 from lloco_jax.model import Model
 from lloco_jax.nn.autocompressor import (
   compress_segment,
   init_state,
 )
 from lloco_jax.nn.config import LlamaConfig
-from lloco_jax.nn.llama import logits
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
 from lloco_jax.sharding import place_tree, rows_sharding
 
@@ -173,57 +173,6 @@ def following_tokens(segments, lengths, substep: int):
   return jnp.where(last & goes_on[..., None], first_of_next, targets)
 
 
-def naming_loss(
-  params: dict,
-  config: LlamaConfig,
-  states,
-  segments,
-  lengths,
-  rarity=None,
-):
-  """How badly each vector names the tokens of its share of the segment.
-
-  The k-th of K vectors stands for the k-th of K equal runs of the T tokens,
-  which its state should predict through the head, the rarest above all. It
-  teaches a compressor where to look within few tokens of training; answers
-  alone take far more (docs/LOG.md).
-
-  Args:
-    params: base parameters.
-    config: its config.
-    states: [B, S, K, D] final hidden states at the summary tokens.
-    segments, lengths: [B, S, T] and [B, S]; K must divide T.
-    rarity: [V] weight of each token; None weighs all alike.
-
-  Returns:
-    The weighted mean loss in nats over a run, summed over runs, and their
-    number.
-
-  Raises:
-    ValueError: K does not divide T.
-  """
-  k = config.summary_length
-  batch, count, width = segments.shape
-  if width % k:
-    raise ValueError(
-      'Naming needs segments whose length is a multiple of their '
-      f'{k} vectors; these are {width} tokens long.'
-    )
-  there = jnp.arange(width) < lengths[..., None]
-  shape = (batch * count * k, width // k)
-  targets, there = segments.reshape(shape), there.reshape(shape)
-  states = states.reshape(-1, states.shape[-1])
-  wide = jnp.promote_types(states.dtype, jnp.float32)
-  scores = jax.nn.log_softmax(logits(params, config, states).astype(wide))
-  named = jnp.take_along_axis(scores, targets, axis=1)
-  weights = there.astype(wide)
-  if rarity is not None:
-    weights = weights * jnp.asarray(rarity)[targets]
-  total = jnp.sum(weights, axis=1)
-  mean = jnp.sum(named * weights, axis=1) / jnp.maximum(total, 1e-9)
-  return -jnp.sum(mean), jnp.sum(total > 0).astype(wide)
-
-
 def compressor_loss(
   compressor: Compressor,
   params: dict,
@@ -236,6 +185,7 @@ def compressor_loss(
   naming: float = 0.0,
   distillation: float = 0.0,
   rarity=None,
+  last: bool = False,
 ):
   """What a compressor learns from: answers, the text, naming, the base.
 
@@ -252,7 +202,7 @@ def compressor_loss(
     naming: weight of the mean of `naming_loss`.
     distillation: weight of the mean divergence from the base that reads the
       text itself, over the tokens of `language` (finetuning/distillation.py).
-    rarity: see `naming_loss`.
+    rarity, last: see `naming_loss`.
 
   Returns:
     The mean loss in nats, times the number of what the first of answers,
@@ -300,7 +250,7 @@ def compressor_loss(
     terms.append((language, jnp.sum(sums), jnp.sum(counts)))
   if naming:
     states = hidden[:, :, segments.shape[-1] :]
-    named = naming_loss(params, config, states, segments, lengths, rarity)
+    named = naming_loss(params, config, states, segments, lengths, rarity, last)
     terms.append((naming, *named))
   if distillation:
     taught = states_of_whole_text(params, config, segments, lengths)
@@ -344,6 +294,7 @@ def compressor_task(
   naming: float = 0.0,
   distillation: float = 0.0,
   rarity=None,
+  last: bool = False,
   start: Compressor | None = None,
 ) -> Task:
   """The task of training a compressor on batches of segments and questions.
@@ -368,6 +319,7 @@ def compressor_task(
       naming,
       distillation,
       rarity,
+      last,
     )
 
   if start is not None:
