@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 from tiny import normal, relative_error
 
-from lloco_jax.nn.attention import SHARED, UNSEEN, attention, visible
+from lloco_jax.nn import attention as attention_module
+from lloco_jax.nn.attention import (
+  SHARED,
+  UNSEEN,
+  attention,
+  cached_attention,
+  visible,
+)
 
 B, T, S, N, K, H = 2, 13, 19, 4, 2, 3
 
@@ -102,6 +109,25 @@ def test_only_a_causal_layout_leaves_keys_out():
   rest = (q_positions, k_positions)
   expected = by_loops(query, key, value, *rest, None, None)
   actual = attention(query, key, value, *rest, layout_is_causal=False, block=4)
+  assert relative_error(actual, expected) < 1e-5
+
+
+@pytest.mark.parametrize('few', [False, True])
+@pytest.mark.parametrize('grouped', [False, True])
+def test_a_cache_with_keys_anywhere(grouped, few, monkeypatch):
+  """Also a block of queries at a time."""
+  if few:
+    monkeypatch.setattr(attention_module, 'QUERY_BLOCKS', (2, 5))
+    monkeypatch.setattr(attention_module, 'SCORES', 1)
+  query, key, value = arrays()
+  q_positions, k_positions, q_groups, k_groups = ragged()
+  order = np.random.default_rng(0).permutation(S)
+  rest = [q_positions, k_positions[:, order], q_groups, k_groups[:, order]]
+  if not grouped:
+    rest[2:] = None, None
+  expected = by_loops(query, key, value, *rest)
+  key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
+  actual = cached_attention(query, key, value, *rest)
   assert relative_error(actual, expected) < 1e-5
 
 

@@ -278,7 +278,7 @@ def test_free_slots_of_the_cache_are_empty(slots):
   seen = (cache.positions != decoding.UNSEEN).sum(axis=1)
   np.testing.assert_array_equal(seen, LENGTHS + CONTEXT_LENGTHS)
   assert (cache.positions[:, 10:] == decoding.UNSEEN).all()
-  assert cache.layers[0].key.shape[1] == 10 + slots
+  assert cache.layers[0].key.shape[2] == 10 + slots
 
 
 def test_a_model_first_used_in_a_traced_program_can_be_used_again():

@@ -30,7 +30,7 @@ from lloco_jax.nn.placement import constrain
 class Cache:
   """Keys and values of everything read so far.
 
-  `layers` is a list of KeyValues [B, S, K, H], or one [L, B, S, K, H] for
+  `layers` is a list of KeyValues [B, K, S, H], or one [L, B, K, S, H] for
   stacked layers; `positions` and `groups` [B, S] say what stands in a slot
   (UNSEEN: nothing).
   """
@@ -91,9 +91,10 @@ def prefill(
 
   def room(kept):
     pads = [(0, 0)] * kept.ndim
-    pads[-3] = (0, new_slots)
-    return constrain(jnp.pad(kept, pads), 'batch', None, 'kv_heads', None)
+    pads[-2] = (0, new_slots)
+    return constrain(jnp.pad(kept, pads), 'batch', 'kv_heads', None, None)
 
+  kept = kept.turned
   if stacked:
     layers = jax.tree.map(room, kept)
   else:

@@ -114,6 +114,28 @@ def attention(
   return checkpoint_name(output, 'attention')
 
 
+def cached_attention(
+  query,
+  key,
+  value,
+  query_positions,
+  key_positions,
+  query_groups=None,
+  key_groups=None,
+):
+  """`attention` over a decode cache, where keys lie anywhere.
+
+  `key` and `value` are [B, K, S, H], as the products want them: a step reads
+  all of them, and turning them would take longer than the products.
+  """
+  queries = (query, query_positions, query_groups)
+  keys = (key, value, key_positions, key_groups)
+  block = query_block(key.shape[2])
+  if query.shape[1] <= block:
+    return _attend(queries, keys)
+  return _attend_in_blocks(queries, keys, block)
+
+
 def _splash(query, key, value, key_positions, groups, shared):
   there = key_positions != UNSEEN
   if groups is None:
@@ -171,7 +193,7 @@ def _by_blocks(
   block = block or query_block(s)
   queries = (query, query_positions, query_groups)
   # As the products want them: each block would turn all the keys again.
-  key, value = key.transpose(0, 2, 3, 1), value.transpose(0, 2, 1, 3)
+  key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
   keys = (key, value, key_positions, key_groups)
   if t <= block:
     return _attend(queries, keys)
@@ -213,7 +235,7 @@ def _attend_in_blocks(queries, keys, block: int):
 def _first_keys(keys, count: int):
   key, value, key_positions, key_groups = keys
   groups = None if key_groups is None else key_groups[:, :count]
-  key, value = key[..., :count], value[:, :, :count]
+  key, value = key[:, :, :count], value[:, :, :count]
   return key, value, key_positions[:, :count], groups
 
 
@@ -225,7 +247,7 @@ def _attend(queries, keys):
   wide = jnp.promote_types(query.dtype, 'f4')
   einsum = functools.partial(jnp.einsum, preferred_element_type=wide)
   query = query.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4)
-  scores = einsum('bkgth,bkhs->bkgts', query, key) / np.sqrt(h)
+  scores = einsum('bkgth,bksh->bkgts', query, key) / np.sqrt(h)
   mask = visible(query_positions, key_positions, query_groups, key_groups)
   # Finite, so that a padded query, which sees nothing, is not a NaN.
   scores = jnp.where(mask[:, None, None], scores, jnp.finfo(wide).min)

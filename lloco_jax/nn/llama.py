@@ -12,7 +12,7 @@ import jax
 from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 
-from lloco_jax.nn.attention import attention
+from lloco_jax.nn.attention import attention, cached_attention
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter, LoraLinear, scaled_weights
 from lloco_jax.nn.placement import constrain
@@ -35,10 +35,18 @@ REMAT_POLICIES = {
 
 @struct.dataclass
 class KeyValues:
-  """Keys and values of positions: [B, S, K, H], or [L, B, S, K, H]."""
+  """Keys and values of positions: [B, S, K, H], or [L, B, S, K, H].
+
+  In the buffers of a decode cache, heads come before positions (`turned`).
+  """
 
   key: jax.Array
   value: jax.Array
+
+  @property
+  def turned(self) -> 'KeyValues':
+    """[..., S, K, H] as [..., K, S, H], or the other way round."""
+    return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, -3, -2), self)
 
 
 @struct.dataclass
@@ -104,31 +112,30 @@ class Attention(nn.Module):
       checkpoint_name(rotate(key, *rotary), 'qkv'),
       checkpoint_name(value, 'qkv'),
     )
-    if cache is None:
-      every = new
-    elif slot is None:
-      every = jax.tree.map(
-        lambda old, now: jnp.concatenate([old, now], axis=1), cache, new
-      )
-    else:
-      every = new = jax.tree.map(
-        lambda old, now: jax.lax.dynamic_update_slice_in_dim(
-          old, now, slot, axis=1
-        ),
-        cache,
-        new,
-      )
-    mixed = attention(
-      query,
-      every.key,
-      every.value,
+    places = (
       positions.query,
       positions.key,
       positions.query_groups,
       positions.key_groups,
-      layout_is_causal=slot is None,
-      shared=positions.shared,
     )
+    if slot is None:
+      every = new
+      if cache is not None:
+        every = jax.tree.map(
+          lambda old, now: jnp.concatenate([old, now], axis=1), cache, new
+        )
+      mixed = attention(
+        query, every.key, every.value, *places, shared=positions.shared
+      )
+    else:
+      new = jax.tree.map(
+        lambda old, now: jax.lax.dynamic_update_slice_in_dim(
+          old, now, slot, axis=2
+        ),
+        cache,
+        new.turned,
+      )
+      mixed = cached_attention(query, new.key, new.value, *places)
     mixed = constrain(mixed, 'batch', None, 'heads', None)
     mixed = mixed.reshape(*mixed.shape[:2], heads * c.head_dim)
     if self.kept is not None:
@@ -197,8 +204,8 @@ class InPlaceBlock(Block):
     buffers = jax.tree.map(
       lambda every, now: jax.lax.dynamic_update_slice(
         every,
-        jax.lax.dynamic_slice_in_dim(now, slot, count, axis=1)[None],
-        (layer, 0, slot, 0, 0),
+        jax.lax.dynamic_slice_in_dim(now, slot, count, axis=2)[None],
+        (layer, 0, 0, slot, 0),
       ),
       buffers,
       written,
@@ -325,7 +332,7 @@ def hidden_states(
       Unstacked params need an unstacked adapter (`unstack_layers`).
     cache: KeyValues put before the T positions ([L, B, S, K, H] stacked, or
       a list of one a layer), or the buffers to write into when `slot` is
-      given.
+      given, which are turned ([..., K, S, H]).
     slot: first index of the buffers that the T positions are written to.
     dropout_key: turns the adapter's dropout on.
     remat: key of REMAT_POLICIES.

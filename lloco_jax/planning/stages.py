@@ -309,11 +309,11 @@ def _decode(base, sizes, remat):
   made = _reading(base, sizes)
   config, rows, asked = base.config, sizes.rows, made.questions
   first, cache = made.lowered.out_info
-  axes = ('batch', None, 'kv_heads', None)
 
   def placed(leaf):
     # Keys and values of all layers are stacked; what they are has no layers.
-    mine = (None, *axes) if len(leaf.shape) == 5 else axes[: len(leaf.shape)]
+    axes = (None, 'batch', 'kv_heads', None, None)
+    mine = axes if len(leaf.shape) == 5 else ('batch', None)
     return base.array(leaf.shape, leaf.dtype, mine)
 
   arguments = (

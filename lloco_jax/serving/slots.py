@@ -74,7 +74,7 @@ class Entry:
 class Slots:
   """The state of B slots.
 
-  `layers` is a list of KeyValues [B, S, K, H]; `positions` [B, S] says what
+  `layers` is a list of KeyValues [B, K, S, H]; `positions` [B, S] says what
   stands in a place (UNSEEN: nothing). The others are [B]: the last `tokens`,
   which have not been read, and their positions `next`; how many tokens are
   `made` and `left` (0: the slot is free); and the settings of each request.
@@ -96,7 +96,7 @@ class Slots:
 
 def empty_slots(config: LlamaConfig, room: Room, count: int, dtype) -> Slots:
   """So many free slots."""
-  shape = (count, room.places, config.num_key_value_heads, config.head_dim)
+  shape = (count, config.num_key_value_heads, room.places, config.head_dim)
 
   def integers():
     return jnp.zeros(count, jnp.int32)
@@ -123,7 +123,7 @@ def empty_slots(config: LlamaConfig, room: Room, count: int, dtype) -> Slots:
 def read_context(
   params, config: LlamaConfig, vectors, length, adapter: Adapter | None, ids
 ) -> list[KeyValues]:
-  """Keys and values [1, C, K, H] a layer of vectors [1, C, D].
+  """Keys and values [1, K, C, H] a layer of vectors [1, C, D].
 
   The first `length` vectors count. `params` and the bank `adapter` are
   unstacked; `ids` is [1].
@@ -133,14 +133,14 @@ def read_context(
   _, layers = hidden_states(
     params, config, vectors, Positions(places, seen), adapter, ids
   )
-  return layers
+  return [layer.turned for layer in layers]
 
 
-def _write(buffers, new, slot, place):
-  """Keys and values [1, T, K, H] at a place of a slot."""
+def _write(buffers, new, slot):
+  """Keys and values [1, K, S, H] in the first places of a slot."""
   return jax.tree.map(
-    lambda buffer, one: jax.lax.dynamic_update_slice(
-      buffer, one, (slot, place, 0, 0)
+    lambda buffer, one: jax.lax.dynamic_update_slice_in_dim(
+      buffer, one, slot, axis=0
     ),
     buffers,
     new,
@@ -150,7 +150,7 @@ def _write(buffers, new, slot, place):
 @functools.partial(jax.jit, donate_argnums=0)
 def insert_context(slots: Slots, slot, layers: list[KeyValues]) -> Slots:
   """Puts what `read_context` gave into a slot."""
-  return slots.replace(layers=_write(slots.layers, layers, slot, 0))
+  return slots.replace(layers=_write(slots.layers, layers, slot))
 
 
 @functools.partial(
@@ -182,11 +182,13 @@ def read_prompt(
   positions = Positions(query[None], jnp.concatenate([context, prompt])[None])
   cache = jax.tree.map(
     lambda buffer: jax.lax.dynamic_slice(
-      buffer, (slot, 0, 0, 0), (1, room.context, *buffer.shape[2:])
+      buffer,
+      (slot, 0, 0, 0),
+      (1, buffer.shape[1], room.context + ids.shape[1], buffer.shape[3]),
     ),
     slots.layers,
   )
-  hidden, new = hidden_states(
+  hidden, layers = hidden_states(
     params,
     config,
     embed(params, ids).astype(slots.layers[0].key.dtype),
@@ -194,6 +196,7 @@ def read_prompt(
     adapter,
     entry.adapter_id[None],
     cache,
+    room.context,
   )
   last = jax.lax.dynamic_index_in_dim(hidden[0], entry.prompt_length - 1)
   token = sample_rows(
@@ -210,7 +213,7 @@ def read_prompt(
     return values.at[slot].set(value)
 
   slots = slots.replace(
-    layers=_write(slots.layers, new, slot, room.context),
+    layers=_write(slots.layers, layers, slot),
     positions=jax.lax.dynamic_update_slice(slots.positions, row, (slot, 0)),
     tokens=put(slots.tokens, token),
     next=put(slots.next, size + entry.prompt_length),
