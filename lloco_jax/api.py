@@ -272,9 +272,9 @@ def check_adapter(model: Model, adapter, adapter_ids=None, rows: int = 1):
     for projections in adapter.weights['layers'].values():
       for name, pair in projections.items():
         a, b = pair['a'].shape, pair['b'].shape
-        if (a[0], a[-2], b[-1]) != (layers, *shapes[name]):
+        if (a[0], a[1], b[-1]) != (layers, *shapes[name]):
           raise ValueError(
-            f'The adapter changes {name} in {a[0]} layers, from {a[-2]} to '
+            f'The adapter changes {name} in {a[0]} layers, from {a[1]} to '
             f'{b[-1]}; the model has {layers} layers, from {shapes[name][0]} '
             f'to {shapes[name][1]}: it was made for another base.'
           )

@@ -265,7 +265,10 @@ def _logical_axes(path, leaf) -> tuple[str | None, ...]:
     inputs, outputs = _PROJECTIONS[name]
     rank = {'a': (inputs, None), 'b': (None, outputs)}.get(names[-1])
     if rank:
-      return tuple(None if axis == 'embed' else axis for axis in rank)
+      rank = tuple(None if axis == 'embed' else axis for axis in rank)
+      # A bank's A has one dimension more behind the inputs.
+      of_bank = names[-1] == 'a' and leaf.ndim - ('layers' in names) == 3
+      return (*rank, None) if of_bank else rank
     if names[-1] in ('bias', 'scale'):
       return (outputs,)
     return inputs, outputs

@@ -24,8 +24,8 @@ def deltas(bank, name):
   index = bank.id_of(name)
   found = {}
   for path in leaves:
-    a, b = (np.asarray(leaves[*path[:-1], side][index]) for side in 'ab')
-    found[path[:-1]] = a @ b
+    a, b = (np.asarray(leaves[*path[:-1], side]) for side in 'ab')
+    found[path[:-1]] = a[:, index] @ b[index]
   return found
 
 
@@ -71,10 +71,10 @@ def test_what_fits_changes_no_shape():
     assert shapes(bank) == {
       shape
       for inputs, outputs in full.values()
-      for shape in [(room, inputs, 2), (room, 2, outputs)]
+      for shape in [(inputs, room, 2), (room, 2, outputs)]
     }
   bank.add('wide', tiny.adapter(9, rank=5))
-  assert {min(shape[1:]) for shape in shapes(bank)} == {8}
+  assert {min(shape) for shape in shapes(bank)} == {8}
 
 
 def test_a_name_keeps_its_adapter():

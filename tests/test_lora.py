@@ -182,12 +182,12 @@ def test_both_forms_of_a_bank_are_each_row_on_its_own(form):
   ids = np.array([2, -1, 0, 2, 1])
   x, a, b = (
     tiny.normal(seed, *shape)
-    for seed, shape in enumerate([(5, 3, 7), (3, 7, 2), (3, 2, 4)])
+    for seed, shape in enumerate([(5, 3, 7), (7, 3, 2), (3, 2, 4)])
   )
   actual = form(x, a, b, jnp.asarray(ids))
   x, a, b = np.asarray(x), np.asarray(a), np.asarray(b)
   expected = [
-    x[row] @ a[index] @ b[index] if index >= 0 else np.zeros((3, 4))
+    x[row] @ a[:, index] @ b[index] if index >= 0 else np.zeros((3, 4))
     for row, index in enumerate(ids)
   ]
   assert relative_error(actual, np.stack(expected)) < 1e-5
@@ -201,7 +201,7 @@ def test_both_forms_of_a_bank_are_each_row_on_its_own(form):
 def test_the_form_of_a_bank_goes_by_rank_and_count(rows, adapters, rank, wide):
   program = jax.make_jaxpr(bank)(
     jnp.zeros((rows, 1, 3)),
-    jnp.zeros((adapters, 3, rank)),
+    jnp.zeros((3, adapters, rank)),
     jnp.zeros((adapters, rank, 5)),
     jnp.zeros(rows, jnp.int32),
   )

@@ -49,8 +49,8 @@ class Adapter:
   """LoRA matrices of one group, or a bank of them.
 
   `weights` mirrors the base's tree: under each adapted projection
-  'a' [L, D, R] and 'b' [L, R, F], in float32; in a bank [L, X, D, R] and
-  [L, X, R, F].
+  'a' [L, D, R] and 'b' [L, R, F], in float32; in a bank [L, D, X, R] and
+  [L, X, R, F], so that both are matrices of all adapters' ranks side by side.
   """
 
   weights: dict
@@ -71,7 +71,7 @@ class Adapter:
   def bank_size(self) -> int | None:
     """Number of adapters in a bank; None for a single adapter."""
     a = jax.tree.leaves(self.weights)[0]
-    return a.shape[1] if a.ndim == 4 else None
+    return a.shape[2] if a.ndim == 4 else None
 
 
 def projection_shapes(config: LlamaConfig) -> dict[str, tuple[int, int]]:
@@ -152,14 +152,14 @@ def stack_adapters(adapters: list[Adapter]) -> Adapter:
           )
   stacked = {}
   for (block, name), (layers, inputs, outputs) in shapes.items():
-    a = jnp.zeros((layers, len(adapters), inputs, rank), jnp.float32)
+    a = jnp.zeros((layers, inputs, len(adapters), rank), jnp.float32)
     b = jnp.zeros((layers, len(adapters), rank, outputs), jnp.float32)
     for index, adapter in enumerate(adapters):
       pair = adapter.weights['layers'].get(block, {}).get(name)
       if pair is None:
         continue
       r = adapter.rank
-      a = a.at[:, index, :, :r].set(pair['a'])
+      a = a.at[:, :, index, :r].set(pair['a'])
       b = b.at[:, index, :r].set(pair['b'] * adapter.scale)
     stacked.setdefault(block, {})[name] = {'a': a, 'b': b}
   return Adapter({'layers': stacked}, rank=1, alpha=1.0)
@@ -226,18 +226,18 @@ class LoraLinear(nn.Module):
 def bank(x, a, b, adapter_ids):
   """Each row's own adapter, in the cheaper of two forms.
 
-  x [B, T, D]; a [X, D, R]; b [X, R, F]; adapter_ids [B], -1 for the base
+  x [B, T, D]; a [D, X, R]; b [X, R, F]; adapter_ids [B], -1 for the base
   alone.
   """
-  adapters, _, rank = a.shape
+  _, adapters, rank = a.shape
   wide = adapters <= x.shape[0] and adapters * rank <= MASKED_COLUMNS
   return (masked if wide else gathered)(x, a, b, adapter_ids)
 
 
 def masked(x, a, b, adapter_ids):
   """All adapters as one matmul, those of other rows zeroed; see `bank`."""
-  adapters, _, rank = a.shape
-  hidden = jnp.einsum('btd,xdr->btxr', x, a)
+  _, adapters, rank = a.shape
+  hidden = jnp.einsum('btd,dxr->btxr', x, a)
   chosen = adapter_ids[:, None] == jnp.arange(adapters)
   hidden = jnp.where(chosen[:, None, :, None], hidden, 0)
   # One product of two matrices: as an einsum of three it takes twice as long.
@@ -248,6 +248,6 @@ def masked(x, a, b, adapter_ids):
 def gathered(x, a, b, adapter_ids):
   """A copy of each row's own matrices; see `bank`."""
   own = jnp.maximum(adapter_ids, 0)
-  hidden = jnp.einsum('btd,bdr->btr', x, a[own])
+  hidden = jnp.einsum('btd,dbr->btr', x, a[:, own])
   hidden = jnp.where(adapter_ids[:, None, None] < 0, 0, hidden)
   return jnp.einsum('btr,brf->btf', hidden, b[own])

@@ -1,5 +1,6 @@
 """A bank of adapters that grows while it is in use."""
 
+import functools
 import hashlib
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -97,7 +98,10 @@ class AdapterBank:
     index = len(self._ids)
     self._leaves |= _put(
       {path: self._leaves[path] for path in new},
-      {path: self._padded(path, leaf[None])[0] for path, leaf in new.items()},
+      {
+        path: self._padded(path, jnp.expand_dims(leaf, _axis(path)))
+        for path, leaf in new.items()
+      },
       index,
     )
     self._ids[name] = index
@@ -115,22 +119,34 @@ class AdapterBank:
         self._leaves[path] = self._padded(path, leaf, self._capacity)
     for path, leaf in new.items():
       if path not in self._leaves:
-        empty = jnp.zeros((0, *leaf.shape), leaf.dtype)
+        shape = list(leaf.shape)
+        shape.insert(_axis(path), 0)
+        empty = jnp.zeros(shape, leaf.dtype)
         self._leaves[path] = self._padded(path, empty, self._capacity)
 
   def _padded(self, path, leaf, count=1):
-    """A [n, D, r] or B [n, r, F] with zeros up to `count` and the rank."""
-    axis = 2 if path[-1] == 'a' else 1
-    pad = [(0, count - leaf.shape[0]), (0, 0), (0, 0)]
-    pad[axis] = (0, self._rank - leaf.shape[axis])
+    """A [D, n, r] or B [n, r, F] with zeros up to `count` and the rank."""
+    axis = _axis(path)
+    pad = [(0, 0)] * 3
+    pad[axis] = (0, count - leaf.shape[axis])
+    pad[axis + 1] = (0, self._rank - leaf.shape[axis + 1])
     return jnp.pad(leaf, pad)
 
 
-def _put_leaves(leaves, new, index):
-  return jax.tree.map(lambda leaf, one: leaf.at[index].set(one), leaves, new)
+def _axis(path) -> int:
+  """The axis of the adapters, before that of the rank."""
+  return 1 if path[-1] == 'a' else 0
 
 
-_put = jax.jit(_put_leaves, donate_argnums=0)
+@functools.partial(jax.jit, donate_argnums=0)
+def _put(leaves, new, index):
+  """Leaves of the bank with those of one adapter, [D, 1, R] and [1, R, F]."""
+  return {
+    path: jax.lax.dynamic_update_slice_in_dim(
+      leaf, new[path], index, _axis(path)
+    )
+    for path, leaf in leaves.items()
+  }
 
 
 def _hash(weights) -> str:
