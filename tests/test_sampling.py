@@ -9,6 +9,7 @@ from tiny import normal
 from lloco_jax.generation.sampling import (
   Sampling,
   keys_of_step,
+  likeliest,
   sample,
   sample_rows,
 )
@@ -40,6 +41,16 @@ def expected(temperature, top_p):
   chosen = np.zeros(5)
   chosen[kept] = tempered[kept] / total
   return chosen
+
+
+@pytest.mark.parametrize('vocabulary', [512, 96, 61])
+def test_the_likeliest_is_the_first_of_the_largest(vocabulary):
+  logits = np.random.default_rng(0).integers(0, 9, (40, 2, vocabulary))
+  logits = logits.astype(np.float32)
+  logits[0] = -np.inf
+  actual = likeliest(jnp.asarray(logits))
+  assert actual.dtype == jnp.int32
+  np.testing.assert_array_equal(actual, np.argmax(logits, axis=-1))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from lloco_jax.generation.answering import (
   embed_contexts,
 )
 from lloco_jax.generation.decoding import Cache, prefill
+from lloco_jax.generation.sampling import likeliest
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import (
@@ -46,8 +47,8 @@ def _advance(
     cache.layers,
     slot,
   )
-  following = jnp.argmax(logits(params, config, hidden), axis=-1)
-  return following.astype(jnp.int32), Cache(layers, positions, groups)
+  following = likeliest(logits(params, config, hidden))
+  return following, Cache(layers, positions, groups)
 
 
 class Stream:
@@ -116,7 +117,7 @@ class Stream:
 
   def __iter__(self) -> Iterator[int]:
     scores, cache = self._prefill(*self._reading)
-    token = jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    token = likeliest(scores)
     for step in range(self._steps):
       if int(token[0, 0]) in self._stop:
         return
