@@ -269,6 +269,35 @@ def combined(name, model, parts):
   return config
 
 
+def library(name):
+  """Adapters of the groups of a library (README), on its own pairs."""
+  config = ml_collections.ConfigDict()
+  config.job = 'library'
+  config.name = name
+  config.mesh = mesh()
+  config.library = ml_collections.ConfigDict()
+  # Folder of the library, which has the model and all summaries.
+  config.library.path = 'runs/library'
+  # '' is every group that has question-answer pairs, in turn.
+  config.library.group = ''
+
+  # Name of what the questions are asked with, then and later; see
+  # data/prompts.py.
+  config.prompt = 'plain'
+  config.lora = lora()
+  config.batch = ml_collections.ConfigDict()
+  config.batch.rows = 1
+  config.batch.questions_per_row = 24
+  config.epochs = 3
+  # Weight of the divergence from the base that reads the text itself; that of
+  # the answers in the pairs is the rest to 1.
+  config.distillation = 0.0
+  config.remat = 'projections'
+  config.training = training()
+  config.training.optimizer.learning_rate = 1e-3
+  return config
+
+
 def compressor(name):
   """Training of a compressor, on made passages or on texts."""
   config = ml_collections.ConfigDict()

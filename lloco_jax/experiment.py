@@ -9,6 +9,7 @@ from lloco_jax.combined_job import evaluate_combined, finetune_combined
 from lloco_jax.compressor_job import evaluate_compressor, train_compressor
 from lloco_jax.finetuning_job import evaluate as evaluate_finetuning
 from lloco_jax.finetuning_job import finetune
+from lloco_jax.library_job import finetune_library, refuse_evaluation
 from lloco_jax.nn.llama import REMAT_POLICIES
 from lloco_jax.processes import one_voice, start_processes
 from lloco_jax.sharding import check_rows, make_placement, use
@@ -18,6 +19,7 @@ _JOBS = {
   'finetuning': (finetune, evaluate_finetuning),
   'combined': (finetune_combined, evaluate_combined),
   'compressor': (train_compressor, evaluate_compressor),
+  'library': (finetune_library, refuse_evaluation),
 }
 
 

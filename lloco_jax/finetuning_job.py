@@ -20,7 +20,7 @@ from lloco_jax.data.prompts import Prompt
 from lloco_jax.evaluation import report, results, runner, scoring, systems
 from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.evaluation_settings import evaluation_settings
-from lloco_jax.finetuning.loop import TrainingConfig
+from lloco_jax.finetuning.loop import Task, TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
 from lloco_jax.finetuning.questions import (
   check_questions,
@@ -30,6 +30,7 @@ from lloco_jax.finetuning.questions import (
   row_batches,
 )
 from lloco_jax.inputs import load_dataset, load_models
+from lloco_jax.model import Model
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
 from lloco_jax.processes import is_first, wait_for_all
 from lloco_jax.runs import announce, claim, device, versions
@@ -121,9 +122,7 @@ def train_adapters(
   check_questions(rows, window)
   if later:
     check_questions(later, window)
-  a_step = config.batch.rows * config.training.accumulation
-  steps = -(-config.epochs * len(rows) // max(a_step, 1))
-  training = TrainingConfig(steps=steps, **config.training.to_dict())
+  training = training_of(config, len(rows))
   key = jax.random.key(config.training.seed)
   first = {
     name: _first_adapter(config, name, model, lora, key)
@@ -148,27 +147,59 @@ def train_adapters(
     def context_of(document_ids, reserve, kind=kind):
       return contexts.of(kind, document_ids, reserve)
 
-    print(f"Finetuning the adapter '{name}' on {kind.value}: {steps} steps.")
-    task = question_task(
-      model,
-      first[name],
-      row_batches(
-        rows,
-        context_of,
-        config.batch.rows,
-        config.training.seed,
-        window,
-        rows_here(config.batch.rows),
-      ),
-      config.remat,
+    print(
+      f"Finetuning the adapter '{name}' on {kind.value}: {training.steps} "
+      'steps.'
     )
-    adapter = run_loop(task, training, workdir / 'finetuning' / name)
-    adapter = jax.tree.map(to_host, adapter)
-    if is_first():
-      peft.save_adapter(
-        folder, adapter, model.name, base_fingerprint=model.fingerprint
-      )
-    wait_for_all(f'the adapter {name}')
+    batches = adapter_batches(config, rows, context_of, window)
+    task = question_task(model, first[name], batches, config.remat)
+    run_task(task, training, workdir / 'finetuning' / name, folder, model)
+
+
+def adapter_batches(
+  config: ConfigDict, rows, context_of, window: int, text_of=None
+):
+  """The batches of a config, of the rows that this process makes."""
+  return row_batches(
+    rows,
+    context_of,
+    config.batch.rows,
+    config.training.seed,
+    window,
+    rows_here(config.batch.rows),
+    text_of,
+  )
+
+
+def training_of(config: ConfigDict, rows: int) -> TrainingConfig:
+  """How long and how a config trains on so many rows."""
+  a_step = config.batch.rows * config.training.accumulation
+  steps = -(-config.epochs * rows // max(a_step, 1))
+  return TrainingConfig(steps=steps, **config.training.to_dict())
+
+
+def run_task(
+  task: Task,
+  training: TrainingConfig,
+  workdir: pathlib.Path,
+  folder: pathlib.Path,
+  model: Model,
+) -> None:
+  """Finetunes an adapter, and writes it in PEFT's format.
+
+  Args:
+    task: whose trainable is the adapter.
+    training: how long and how.
+    workdir: of the checkpoints, from the newest of which it goes on.
+    folder: of the adapter.
+    model: that it belongs to.
+  """
+  adapter = jax.tree.map(to_host, run_loop(task, training, workdir))
+  if is_first():
+    peft.save_adapter(
+      folder, adapter, model.name, base_fingerprint=model.fingerprint
+    )
+  wait_for_all(f'the adapter {folder.name}')
 
 
 def _first_adapter(config, name, model, lora, key) -> Adapter:

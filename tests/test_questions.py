@@ -308,3 +308,54 @@ def test_rows_that_exceed_the_window_are_refused():
     ValueError, match=r"of 1 \(30 positions\) .*'1-0' .* of 36"
   ):
     check_rows(rows, counts, 36)
+
+
+def answer_scores(params, context, prompt, answer, adapter=None):
+  """Log-probabilities [A, V] where each token of an answer is predicted."""
+  model = dataclasses.replace(tiny_model(), params=params)
+  ids = np.array([[*prompt, *answer]])
+  scores = lloco.forward(model, ids, context[None], adapter)[0]
+  places = slice(len(prompt) - 1, len(prompt) + len(answer) - 1)
+  return np.asarray(jax.nn.log_softmax(scores[places]), 'f8')
+
+
+def test_a_teacher_that_reads_the_text_is_matched():
+  """Against divergences of one question at a time, whole and unpadded."""
+  model, adapter = tiny_model(), tiny_adapter(1)
+  # Another base, whose head and embeddings are the same.
+  taught_by = jax.tree.map(lambda leaf: leaf, model.params)
+  taught_by['layers'] = jax.tree.map(
+    lambda leaf: 0.5 * leaf, model.params['layers']
+  )
+  teacher = dataclasses.replace(model, params=taught_by)
+  texts = {'0': tiny.ids(1, 7), '1': tiny.ids(2, 70)}
+  context_of, rows = vectors(5, 9), rows_of(2, 1)
+  table = np.asarray(model.params['embed_tokens']['embedding'])
+  expected, said = 0.0, 0.0
+  for row in rows:
+    [name] = row.document_ids
+    for prompt, answer in row.questions:
+      ours = answer_scores(
+        model.params, context_of((name,)).values, prompt, answer, adapter
+      )
+      theirs = answer_scores(taught_by, table[texts[name]], prompt, answer)
+      expected += np.sum(np.exp(theirs) * (theirs - ours))
+      said -= ours[np.arange(len(answer)), answer].sum()
+  batches = row_batches(
+    rows,
+    context_of,
+    2,
+    0,
+    WINDOW,
+    text_of=lambda names, _: Context(texts[names[0]]),
+  )
+  batch = next(iter(batches))
+  assert sorted(batch['text_lengths']) == [7, 70]
+  for weight in (1.0, 0.25):
+    task = question_task(
+      model, adapter, batches, teacher=teacher, distillation=weight
+    )
+    total, count = jax.jit(task.loss)(adapter, task.frozen, batch, None)
+    assert count == 9
+    wanted = weight * expected + (1 - weight) * said
+    assert relative_error(total, wanted) < 1e-5

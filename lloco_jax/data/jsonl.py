@@ -7,6 +7,7 @@ example a line (`id`, `question`, `answer` or `answers`, `document_id` or
 """
 
 from collections.abc import Callable
+import json
 import pathlib
 
 from lloco_jax.data.documents import Document, DocumentFile
@@ -57,15 +58,40 @@ def read_jsonl(folder: str | pathlib.Path) -> Dataset:
   for document in _read(folder / _DOCUMENTS, _DOCUMENT_FIELDS, _document):
     with at(str(folder)):
       documents.add(document)
-  splits = {
-    split: tuple(_read(path, _EXAMPLE_FIELDS, _example))
-    for split, path in paths.items()
-  }
+  splits = {split: read_examples(path) for split, path in paths.items()}
   try:
     files = (_DOCUMENTS, *(path.name for path in paths.values()))
     return Dataset(documents, splits, files)
   except ValueError as error:
     raise ValueError(f'{folder}: {error}') from None
+
+
+def read_examples(path: pathlib.Path) -> tuple[Example, ...]:
+  """Reads the examples of one file.
+
+  Raises:
+    ValueError: a line is damaged (the file and the line are named).
+  """
+  return tuple(_read(path, _EXAMPLE_FIELDS, _example))
+
+
+def example_line(example: Example) -> str:
+  """The line of an example, as `read_examples` reads it."""
+  fields = {
+    'id': example.id,
+    'question': example.question,
+    'answers': example.answers,
+    'document_ids': example.document_ids,
+    'tags': example.tags,
+  }
+  for one, several in (('answer', 'answers'), ('document_id', 'document_ids')):
+    if len(fields[several]) == 1:
+      (fields[one],) = fields.pop(several)
+  if not example.tags:
+    del fields['tags']
+  # A lone surrogate cannot be UTF-8, but its escaped form is valid JSON.
+  line = json.dumps(fields, ensure_ascii=False)
+  return line.encode('utf-8', 'backslashreplace').decode() + '\n'
 
 
 def _read(path: pathlib.Path, known: tuple[str, ...], make: Callable):

@@ -84,8 +84,28 @@ def packed_loss(
 ):
   """Summed loss of the answers of packed rows, and their token count.
 
-  The rows that predict are gathered before the head, so it never runs on
-  the context or the questions.
+  Arguments are those of `predicting_states`.
+  """
+  hidden = predicting_states(
+    params, config, batch, context, context_lengths, adapter, dropout_key, remat
+  )
+  return cross_entropy(params, config, hidden, batch['targets'].reshape(-1))
+
+
+def predicting_states(
+  params: dict,
+  config: LlamaConfig,
+  batch: dict,
+  context,
+  context_lengths,
+  adapter: Adapter | None = None,
+  dropout_key=None,
+  remat: str = 'none',
+) -> jax.Array:
+  """States [R, D] that predict the answers of packed rows.
+
+  They are gathered before the head, so it never runs on the context or the
+  questions.
 
   Args:
     params: base parameters.
@@ -109,9 +129,4 @@ def packed_loss(
   )
   rows = batch['predicting'] + context.shape[1]
   hidden = jnp.take_along_axis(hidden, rows[..., None], axis=1)
-  return cross_entropy(
-    params,
-    config,
-    hidden.reshape(-1, hidden.shape[-1]),
-    batch['targets'].reshape(-1),
-  )
+  return hidden.reshape(-1, hidden.shape[-1])

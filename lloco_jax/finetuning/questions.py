@@ -9,15 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 
 import grain
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lloco_jax.data.batches import pack, packed_size
+from lloco_jax.data.batches import IGNORED, pack, packed_size
 from lloco_jax.data.contexts import Context, context_bucket
 from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import Prompt, encode_example
+from lloco_jax.finetuning.distillation import divergence
 from lloco_jax.finetuning.loop import Task
-from lloco_jax.finetuning.loss import packed_loss
+from lloco_jax.finetuning.loss import cross_entropy, predicting_states
 from lloco_jax.model import Model
 from lloco_jax.nn.llama import embed
 from lloco_jax.nn.lora import Adapter
@@ -113,6 +115,7 @@ def row_batches(
   seed: int,
   window: int,
   here: Sequence[int] | None = None,
+  text_of: Callable[[tuple[str, ...], int], Context] | None = None,
 ) -> grain.IterDataset:
   """An endless dataset of batches, in another order each epoch.
 
@@ -128,33 +131,33 @@ def row_batches(
     window: positions of the base.
     here: which rows of a microbatch this process makes, by default all. The
       shape follows from all of them, in every process alike.
+    text_of: gives the text that a teacher reads in the context's place.
 
   Returns:
     Batches of packed rows with `context_lengths` [B] and either `context`
-    [B, C, D] or `context_ids` [B, C].
+    [B, C, D] or `context_ids` [B, C]; with `text_of` also `text_lengths` [B]
+    and `text_ids` [B, T].
   """
   sizes = [packed_size(row.questions) for row in rows]
   width = max(size[0] for size in sizes)
   targets = max(size[1] for size in sizes)
 
-  def collate(chosen):
+  def padded(chosen, context_of):
+    """Contexts of rows, those of this process, and their lengths."""
     contexts = [context_of(row.document_ids, row.longest) for row in chosen]
-    lengths = np.array([len(context) for context in contexts], np.int32)
-    slots = context_bucket(int(lengths.max()), window)
+    slots = context_bucket(max(map(len, contexts)), window)
     mine = range(len(chosen)) if here is None else here
-    chosen, contexts = ([of[i] for i in mine] for of in (chosen, contexts))
-    lengths = lengths[list(mine)]
-    is_text = contexts[0].is_text
-    padded = [
-      np.pad(
-        context.values,
-        ((0, slots - len(context)),) + ((0, 0),) * (context.values.ndim - 1),
-      )
-      for context in contexts
-    ]
-    packed = pack([row.questions for row in chosen], width, targets)
+    contexts = [contexts[place] for place in mine]
+    return contexts[0].is_text, *pad_contexts(contexts, slots)
+
+  def collate(chosen):
+    is_text, values, lengths = padded(chosen, context_of)
     name = 'context_ids' if is_text else 'context'
-    return {**packed, 'context_lengths': lengths, name: np.stack(padded)}
+    batch = {'context_lengths': lengths, name: values}
+    if text_of is not None:
+      _, batch['text_ids'], batch['text_lengths'] = padded(chosen, text_of)
+    mine = chosen if here is None else [chosen[place] for place in here]
+    return {**pack([row.questions for row in mine], width, targets), **batch}
 
   return (
     grain.MapDataset.source(list(rows))
@@ -166,25 +169,53 @@ def row_batches(
   )
 
 
+def pad_contexts(contexts: Sequence[Context], slots: int):
+  """Values [B, slots, ...] of contexts, and their lengths int32 [B]."""
+  values = [
+    np.pad(
+      context.values,
+      ((0, slots - len(context)),) + ((0, 0),) * (context.values.ndim - 1),
+    )
+    for context in contexts
+  ]
+  return np.stack(values), np.array([*map(len, contexts)], np.int32)
+
+
 def positions(batch: dict) -> int:
-  """Positions that a batch runs, contexts and padding included."""
+  """Positions that a batch trains, contexts and padding included."""
   context = batch.get('context_ids', batch.get('context'))
   return batch['tokens'].size + context.shape[0] * context.shape[1]
 
 
 def question_task(
-  model: Model, adapter: Adapter, batches, remat: str = 'projections'
+  model: Model,
+  adapter: Adapter,
+  batches,
+  remat: str = 'projections',
+  teacher: Model | None = None,
+  distillation: float = 0.0,
 ) -> Task:
-  """The task of training `adapter` on batches of `row_batches`."""
+  """The task of training `adapter` on batches of `row_batches`.
+
+  Args:
+    model: the base.
+    adapter: to begin with.
+    batches: with the text, where there is a teacher.
+    remat: see nn/llama.py.
+    teacher: reads the text itself; of the base's shape, with its head.
+    distillation: weight of the divergence from what the teacher says of an
+      answer's tokens; that of the answers themselves is the rest to 1.
+  """
   config = model.config
 
-  def loss(adapter, params, batch, key):
+  def loss(adapter, frozen, batch, key):
+    params, taught_by = frozen if distillation else (frozen, None)
     dtype = params['norm']['scale'].dtype
     if 'context_ids' in batch:
       context = embed(params, batch['context_ids'])
     else:
       context = batch['context']
-    return packed_loss(
+    hidden = predicting_states(
       params,
       config,
       batch,
@@ -194,10 +225,29 @@ def question_task(
       key if adapter.dropout else None,
       remat,
     )
+    targets = batch['targets'].reshape(-1)
+    total, count = cross_entropy(params, config, hidden, targets)
+    if not distillation:
+      return total, count
+    taught = predicting_states(
+      taught_by,
+      teacher.config,
+      batch,
+      embed(taught_by, batch['text_ids']).astype(dtype),
+      batch['text_lengths'],
+    )
+    apart, _ = divergence(
+      params,
+      config,
+      hidden,
+      jax.lax.stop_gradient(taught),
+      targets != IGNORED,
+    )
+    return (1 - distillation) * total + distillation * apart, count
 
   return Task(
     place_tree(config, adapter),
-    model.params,
+    (model.params, teacher.params) if distillation else model.params,
     loss,
     batches,
     rows_sharding(),

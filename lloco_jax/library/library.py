@@ -2,7 +2,8 @@
 
 It holds `library.json`, what everything in it was made with; `store/`, the
 summaries; `catalogue/`, the documents and their passages; `adapters.json` and
-`adapters/`, the adapters of its groups.
+`adapters/`, the adapters of its groups; `pairs/` and `studied/`, questions and
+answers to finetune them on and how they were made; `training/`, the runs.
 """
 
 from collections.abc import Sequence

@@ -61,6 +61,11 @@ def make_plans(
     OSError: the config of a checkpoint is missing.
   """
   trains_compressor = config.job == 'compressor'
+  if 'model' not in config:
+    raise ValueError(
+      f"The config '{config.name}' takes its model from a library; plan with "
+      'configs/jsonl.py and --config.model.name in its place.'
+    )
   if not stages:
     others = [name for name in STAGES if name != 'compressor']
     stages = ['compressor'] if trains_compressor else others
