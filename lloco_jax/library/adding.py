@@ -18,6 +18,7 @@ from lloco_jax.compression.inventory import Stored
 from lloco_jax.data.documents import Document
 from lloco_jax.library.catalogue import Entry, Passage
 from lloco_jax.library.folder import document_name, escaped, show, walk
+from lloco_jax.library.grouping import nearest_group
 from lloco_jax.library.library import Library, check_group
 from lloco_jax.library.parsers import parse
 from lloco_jax.library.pieces import cut
@@ -86,6 +87,7 @@ class _File:
   """A file that is to be put into the library, cut into parts."""
 
   path: str
+  group: str
   hash: str
   parts: tuple[str, ...]
   known: tuple[Entry, ...]
@@ -97,7 +99,7 @@ class _File:
 def add_folder(
   library: Library,
   folder: str | os.PathLike,
-  group: str,
+  group: str | None = None,
   rows: int = 8,
   most_megabytes: float = MOST_MEGABYTES,
   progress: bool = True,
@@ -111,7 +113,8 @@ def add_folder(
   Args:
     library: to put the documents into.
     folder: with text, Markdown, HTML and PDF files, also in folders below it.
-    group: of the documents.
+    group: of the documents; None leaves what is there in its own, and puts
+      each new file into the group of the passages that are most alike.
     rows: documents compressed side by side.
     most_megabytes: larger files are refused.
     progress: print how far it is.
@@ -122,7 +125,8 @@ def add_folder(
       the folder holds no file that can be read, though it did before.
     OSError: the library cannot be written.
   """
-  check_group(group)
+  if group is not None:
+    check_group(group)
   began = time.monotonic()
   folder = pathlib.Path(folder).expanduser().resolve()
   found = walk(folder, library.folder)
@@ -143,7 +147,7 @@ def add_folder(
     counts = Counts(passed_over=found.passed_over)
     for sentence in found.refused.values():
       counts.refuse(sentence)
-    adder = _Adder(library, group, rows, progress, counts)
+    adder = _Adder(library, rows, progress, counts)
     for number, path in enumerate(found.files, 1):
       try:
         file = _read(
@@ -214,8 +218,8 @@ def remove(
 class _Adder:
   """Compresses files and enters them in the catalogue, some at a time."""
 
-  def __init__(self, library, group, rows, progress, counts):
-    self._library, self._group, self._rows = library, group, rows
+  def __init__(self, library, rows, progress, counts):
+    self._library, self._rows = library, rows
     self._progress, self._counts = progress, counts
     self._waiting: list[_File] = []
 
@@ -237,7 +241,7 @@ class _Adder:
     stored = compress_documents(
       library.model,
       [
-        Document(file.name(number), part, self._group)
+        Document(file.name(number), part, file.group)
         for file in files
         for number, part in enumerate(file.parts, 1)
       ],
@@ -254,7 +258,7 @@ class _Adder:
         vectors = library.vectors(pieces)
         entries.append(entry)
         passages += [
-          Passage(entry.version, place, self._group, text, vector)
+          Passage(entry.version, place, file.group, text, vector)
           for place, (text, vector) in enumerate(zip(pieces, vectors))
         ]
         counts.tokens += kept.tokens
@@ -277,7 +281,7 @@ class _Adder:
       path=file.path,
       part=number,
       parts=len(file.parts),
-      group=self._group,
+      group=file.group,
       file_hash=file.hash,
       text_hash=text_hash(part),
       characters=len(part),
@@ -297,7 +301,7 @@ def text_hash(text: str) -> str:
 def _read(
   library: Library,
   path: pathlib.Path,
-  group: str,
+  group: str | None,
   known: list[Entry],
   most_megabytes: float,
   counts: Counts,
@@ -314,6 +318,7 @@ def _read(
       return None
   data = path.read_bytes()
   text, remarks = parse(path, data, show(path))
+  group = group or (known[0].group if known else _nearest(library, text))
   # Of the whole file, so that an error names it and no part is lost.
   Document(escaped(path), text, group)
   for remark in remarks:
@@ -321,19 +326,25 @@ def _read(
   most = library.making.part_characters or len(text)
   return _File(
     str(path),
+    group,
     hashlib.sha256(data).hexdigest(),
     tuple(cut(text, most)),
     tuple(known),
   )
 
 
-def _is_whole(known: list[Entry], group: str) -> bool:
+def _nearest(library: Library, text: str) -> str:
+  pieces = cut(text, library.making.passage_characters)
+  return nearest_group(library, library.vectors(pieces).mean(axis=0))
+
+
+def _is_whole(known: list[Entry], group: str | None) -> bool:
   """Whether the catalogue has all parts of one state of a file."""
   return (
     bool(known)
     and len(known) == known[0].parts
     and len({(entry.file_hash, entry.parts) for entry in known}) == 1
-    and {entry.group for entry in known} == {group}
+    and {entry.group for entry in known} == {group or known[0].group}
   )
 
 

@@ -129,10 +129,14 @@ class Catalogue:
           'of another text embedding; make another library.'
         ) from error
     self._table = pyarrow.Table
-    self._read = None, []
+    self._read = None, {}
 
   def entries(self) -> list[Entry]:
     """All documents, by path and part."""
+    return list(self.by_version().values())
+
+  def by_version(self) -> Mapping[str, Entry]:
+    """All documents by their versions, in the same order."""
     with self._errors():
       version = self._documents.version
       if version != self._read[0]:
@@ -140,8 +144,9 @@ class Catalogue:
         names = [field.name for field in dataclasses.fields(Entry)]
         found = [Entry(**{name: row[name] for name in names}) for row in rows]
         found.sort(key=lambda entry: (entry.path, entry.part))
-        self._read = version, found
-    return list(self._read[1])
+        # Hashed once: a large library has many.
+        self._read = version, {entry.version: entry for entry in found}
+    return self._read[1]
 
   def put(self, entries: Sequence[Entry], passages: Iterable[Passage]) -> None:
     """Adds documents, or puts them in the place of earlier versions.
@@ -156,8 +161,7 @@ class Catalogue:
       for entry in entries
     ]
     # What is there is left alone: a program that is stopped loses none of it.
-    live = {entry.version for entry in self.entries()}
-    fresh = {entry.version for entry in entries} - live
+    fresh = {entry.version for entry in entries} - self.by_version().keys()
     fields = dataclasses.fields(Passage)
     pieces = [
       {field.name: getattr(passage, field.name) for field in fields}
@@ -184,9 +188,8 @@ class Catalogue:
     """Removes passages of no document, and makes searches fast again."""
     from lancedb.index import FTS
 
-    live = {entry.version for entry in self.entries()}
     with self._errors():
-      dead = set(self.counts()) - live
+      dead = self.counts().keys() - self.by_version().keys()
       self._delete(self._passages, sorted(dead))
       if not any(
         'text' in index.columns for index in self._passages.list_indices()
@@ -235,7 +238,7 @@ class Catalogue:
     return [(*rest, 1 - distance) for *rest, distance in found]
 
   def _search(self, query, count, group, kind, score):
-    live = {entry.version for entry in self.entries()}
+    live = self.by_version()
     limit = count
     with self._errors():
       while True:

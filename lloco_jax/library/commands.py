@@ -9,6 +9,7 @@ from lloco_jax.library.adding import MOST_MEGABYTES, add_folder, remove
 from lloco_jax.library.asking import Answer, Timed, ask
 from lloco_jax.library.checks import verify
 from lloco_jax.library.folder import check_folder, show
+from lloco_jax.library.grouping import MOST_GROUPS, find_groups, is_ungrouped
 from lloco_jax.library.library import (
   DEFAULT_FOLDER,
   Library,
@@ -38,6 +39,19 @@ def add_library(commands) -> None:
   taking.add_argument('paths', nargs='*', metavar='PATH', help='file or folder')
   taking.add_argument(
     '--group', action='append', default=[], help='all documents of a group'
+  )
+  finding = _command(
+    actions, 'group', _group, 'find groups by what the files are about'
+  )
+  finding.add_argument(
+    '--most',
+    type=int,
+    default=MOST_GROUPS,
+    metavar='N',
+    help='try up to N groups (default: %(default)s)',
+  )
+  finding.add_argument(
+    '--groups', type=int, default=0, metavar='N', help='make N groups'
   )
   checking = _command(actions, 'verify', _verify, 'recompute every hash')
   checking.add_argument(
@@ -96,7 +110,12 @@ def _add_add(actions) -> None:
     actions, 'add', _add, 'bring the library to what a folder holds'
   )
   parser.add_argument('folder', metavar='FOLDER')
-  parser.add_argument('--group', required=True, metavar='NAME')
+  parser.add_argument(
+    '--group',
+    metavar='NAME',
+    help='of all files; by default those of a new library are put into groups '
+    'that are found, and later ones where they fit best',
+  )
   parser.add_argument(
     '--rows',
     type=int,
@@ -152,12 +171,20 @@ def _add(chosen) -> None:
   )
   # Before a library is made for nothing.
   check_folder(pathlib.Path(chosen.folder).expanduser())
-  check_group(chosen.group)
+  if chosen.group is not None:
+    check_group(chosen.group)
   library = Library.make(chosen.library, making)
   counts = add_folder(
     library, chosen.folder, chosen.group, chosen.rows, chosen.most_megabytes
   )
   print(counts.text())
+  if chosen.group is None and is_ungrouped(library):
+    print(find_groups(library).text())
+
+
+def _group(chosen) -> None:
+  found = find_groups(Library(chosen.library), chosen.most, chosen.groups)
+  print(found.text())
 
 
 def _list(chosen) -> None:

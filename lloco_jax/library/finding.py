@@ -40,12 +40,12 @@ def find(
   """
   if not question.strip():
     raise ValueError('The question is empty; ask something.')
-  entries = {entry.version: entry for entry in library.catalogue.entries()}
+  entries = library.catalogue.by_version()
   groups = sorted({entry.group for entry in entries.values()})
   if not entries:
     raise ValueError(
       f'The library {library.folder} has no documents; add some with: python '
-      '-m lloco_jax library add FOLDER --group=NAME'
+      '-m lloco_jax library add FOLDER'
     )
   if group is not None and group not in groups:
     raise ValueError(

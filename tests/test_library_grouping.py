@@ -1,0 +1,136 @@
+"""Groups that are found by what files are about."""
+
+import collections
+
+import numpy as np
+import pytest
+from test_library import (  # noqa: F401
+  WORDS,
+  assert_clean,
+  counted,
+  encode,
+  make,
+  model,
+)
+
+from lloco_jax.library import grouping
+from lloco_jax.library.adding import add_folder
+from lloco_jax.library.grouping import (
+  UNGROUPED,
+  find_groups,
+  is_ungrouped,
+  name_clusters,
+  nearest_group,
+)
+from lloco_jax.library.pairs import pairs_file
+
+pytest.importorskip('lancedb', reason="needs the extra 'library'")
+
+TOPICS = {'mill': WORDS[:3], 'boat': WORDS[5:7], 'farm': WORDS[7:]}
+
+
+def topic_text(topic, seed):
+  """Words of a topic among words that every text has."""
+  random = np.random.default_rng(seed)
+  words = [*random.choice(TOPICS[topic], 30), *['that', 'with'] * 10]
+  return ' '.join(random.permutation(words))
+
+
+def write(folder, topics, start=0):
+  folder.mkdir(exist_ok=True)
+  for number, topic in enumerate(topics, start):
+    path = folder / f'{number:02d}-{topic}.txt'
+    path.write_text(topic_text(topic, number))
+
+
+def topics_by_group(library):
+  found = collections.defaultdict(set)
+  for entry in library.catalogue.entries():
+    found[entry.group].add(entry.path.rpartition('-')[2])
+  return dict(found)
+
+
+@pytest.fixture
+def library(tmp_path, model):  # noqa: F811
+  library = make(tmp_path / 'library', model)
+  write(tmp_path / 'files', ['mill', 'boat', 'farm', 'mill'] * 3)
+  add_folder(library, tmp_path / 'files', progress=False)
+  return library
+
+
+def test_files_are_put_where_they_are_alike(library, tmp_path):
+  assert topics_by_group(library).keys() == {UNGROUPED}
+  assert is_ungrouped(library)
+  before = library.store.keys()
+  found = find_groups(library)
+  assert sorted(map(len, found.files.values())) == [3, 3, 6]
+  groups = topics_by_group(library)
+  assert len(groups) == 3 and all(len(each) == 1 for each in groups.values())
+  for group, [topic] in groups.items():
+    named = set(group.split('-'))
+    assert named <= set(TOPICS[topic.removesuffix('.txt')])
+  assert [each.count for each in found.tried] == [2, 3, 4, 5, 6]
+  assert '     3  ' in found.text() and found.text().count(' *\n') == 1
+  assert library.store.keys() == before
+  assert_clean(library)
+  # What is there stays; a new file comes to those that are like it.
+  assert not is_ungrouped(library)
+  write(tmp_path / 'files', ['boat'], start=40)
+  counts = add_folder(library, tmp_path / 'files', progress=False)
+  assert counted(counts) == (1, 12, 0, 0, 0, 0)
+  assert sorted(map(len, topics_by_group(library).values())) == [1, 1, 1]
+  # So does a file that has changed.
+  write(tmp_path / 'files', ['boat'], start=0)
+  (tmp_path / 'files/00-mill.txt').write_text(topic_text('farm', 1))
+  add_folder(library, tmp_path / 'files', progress=False)
+  [entry] = [e for e in library.catalogue.entries() if '00-mill' in e.path]
+  assert groups[entry.group] == {'mill.txt'}
+
+
+def test_a_number_of_groups_can_be_named(library):
+  assert len(find_groups(library, count=2).files) == 2
+  assert len(topics_by_group(library)) == 2
+  with pytest.raises(ValueError, match='into 99 clusters'):
+    find_groups(library, count=99)
+
+
+def test_files_that_are_alike_stay_together(tmp_path, model, monkeypatch):  # noqa: F811
+  library = make(tmp_path / 'library', model)
+  assert not find_groups(library).files
+  assert nearest_group(library, encode(['mill'])[0]) == UNGROUPED
+  write(tmp_path / 'files', ['mill', 'boat', 'farm'])
+  add_folder(library, tmp_path / 'files', progress=False)
+  found = find_groups(library)
+  assert found.files.keys() == {UNGROUPED} and not found.tried
+  assert 'too few or too alike' in found.text()
+  write(tmp_path / 'files', ['boat'] * 3, start=40)
+  add_folder(library, tmp_path / 'files', progress=False)
+  monkeypatch.setattr(grouping, '_LEAST_SILHOUETTE', 1.0)
+  assert find_groups(library).files.keys() == {UNGROUPED}
+  assert topics_by_group(library).keys() == {UNGROUPED}
+
+
+def test_groups_with_pairs_are_left_alone(library):
+  path = pairs_file(library, UNGROUPED)
+  path.parent.mkdir()
+  path.write_text('')
+  assert not is_ungrouped(library)
+  with pytest.raises(ValueError, match="'documents' has question-answer pairs"):
+    find_groups(library)
+  path.unlink()
+  adapter = library.folder / 'adapters/documents'
+  adapter.mkdir(parents=True)
+  (adapter / 'adapter_config.json').write_text('{}')
+  with pytest.raises(ValueError, match="'documents' has an adapter"):
+    find_groups(library)
+
+
+def test_names_are_words_that_others_lack():
+  files = [
+    'king ring king that with', 'king ring that with with',
+    'ship that with sail', 'ship sail ship with that', 'once that with',
+  ]  # fmt: skip
+  words = [collections.Counter(text.split()) for text in files]
+  assert name_clusters(words, [0, 0, 1, 1, 1]) == ['king-ring', 'ship-sail']
+  empty = [collections.Counter()] * 3
+  assert name_clusters(empty, [0, 1, 2]) == ['group', 'group-2', 'group-3']
