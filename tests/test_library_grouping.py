@@ -1,6 +1,7 @@
 """Groups that are found by what files are about."""
 
 import collections
+import types
 
 import numpy as np
 import pytest
@@ -13,7 +14,8 @@ from test_library import (  # noqa: F401
   model,
 )
 
-from lloco_jax.library import grouping
+from lloco_jax.__main__ import main
+from lloco_jax.library import commands, grouping
 from lloco_jax.library.adding import add_folder
 from lloco_jax.library.grouping import (
   UNGROUPED,
@@ -134,3 +136,21 @@ def test_names_are_words_that_others_lack():
   assert name_clusters(words, [0, 0, 1, 1, 1]) == ['king-ring', 'ship-sail']
   empty = [collections.Counter()] * 3
   assert name_clusters(empty, [0, 1, 2]) == ['group', 'group-2', 'group-3']
+
+
+def test_the_commands(tmp_path, model, capsys, monkeypatch):  # noqa: F811
+  write(tmp_path / 'files', ['mill', 'boat', 'farm'] * 3)
+  place = f'--library={tmp_path / "l"}'
+
+  def call(*arguments):
+    main(['library', *arguments, place])
+    return capsys.readouterr().out
+
+  opened = types.SimpleNamespace(make=lambda folder, _: make(folder, model))
+  monkeypatch.setattr(commands, 'Library', opened)
+  said = call('add', str(tmp_path / 'files'))
+  assert '9 added' in said and said.count(': 3 files') == 3
+  assert 'silhouette' not in call('add', str(tmp_path / 'files'))
+  library = make(tmp_path / 'l', model)
+  monkeypatch.setattr(commands, 'Library', lambda folder: library)
+  assert call('group', '--groups=2').count(' files\n') == 2

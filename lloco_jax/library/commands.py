@@ -2,6 +2,7 @@
 
 import collections
 import pathlib
+import shlex
 import sys
 
 from lloco_jax.data.prompts import PROMPTS
@@ -10,12 +11,15 @@ from lloco_jax.library.asking import Answer, Timed, ask
 from lloco_jax.library.checks import verify
 from lloco_jax.library.folder import check_folder, show
 from lloco_jax.library.grouping import MOST_GROUPS, find_groups, is_ungrouped
+from lloco_jax.library.kinds import KINDS
 from lloco_jax.library.library import (
   DEFAULT_FOLDER,
   Library,
   Making,
   check_group,
 )
+from lloco_jax.library.pairs import groups_of, pairs_file
+from lloco_jax.library.study import study
 
 _SHOWN = 300
 
@@ -52,6 +56,24 @@ def add_library(commands) -> None:
   )
   finding.add_argument(
     '--groups', type=int, default=0, metavar='N', help='make N groups'
+  )
+  studying = _command(
+    actions, 'study', _study, 'make question-answer pairs to finetune on'
+  )
+  studying.add_argument('--group', default='', help='by default all, in turn')
+  studying.add_argument(
+    '--kinds',
+    nargs='+',
+    default=(),
+    metavar='KIND',
+    help=f'of questions: {", ".join(KINDS)} (default: all)',
+  )
+  studying.add_argument(
+    '--most',
+    type=int,
+    default=0,
+    metavar='N',
+    help='read at most N more passages of a group (default: all)',
   )
   checking = _command(actions, 'verify', _verify, 'recompute every hash')
   checking.add_argument(
@@ -185,6 +207,21 @@ def _add(chosen) -> None:
 def _group(chosen) -> None:
   found = find_groups(Library(chosen.library), chosen.most, chosen.groups)
   print(found.text())
+
+
+def _study(chosen) -> None:
+  library = Library(chosen.library)
+  place = shlex.quote(str(library.folder))
+  for group in groups_of(library, chosen.group):
+    studied = study(library, group, chosen.kinds, chosen.most)
+    print(studied.text())
+    print(
+      f'The pairs are in {show(pairs_file(library, group))}; read and edit '
+      'them, then: python train.py --config=configs/library.py '
+      f'--config.library.path={place} '
+      f'--config.library.group={shlex.quote(group)}',
+      flush=True,
+    )
 
 
 def _list(chosen) -> None:

@@ -1,0 +1,113 @@
+"""Notes of a study: the passages that were read, and what came of each.
+
+`studied/GROUP.jsonl` of a library has a line a passage.
+"""
+
+from collections.abc import Collection, Sequence
+import json
+import pathlib
+
+from lloco_jax.data.examples import Example
+from lloco_jax.data.jsonl import example_line
+from lloco_jax.files import write_file
+from lloco_jax.library.library import Library
+
+
+def notes_file(library: Library, group: str) -> pathlib.Path:
+  """Where the notes of a group are, or would be."""
+  return library.folder / 'studied' / f'{group}.jsonl'
+
+
+def pair_id(passage: str, kind: str) -> str:
+  """The id of the pair of a kind that was made of a passage."""
+  return f'{passage}-{kind}'
+
+
+class Notes:
+  """The pairs and the notes of a group, files that lines are added to.
+
+  Pairs come first, so a passage that is noted has its pairs. Of passages that
+  are gone neither is kept; what the user wrote is.
+
+  Args:
+    pairs: file of the pairs.
+    notes: file of the notes.
+    live: ids of the passages that the group has.
+
+  Raises:
+    ValueError: the notes are damaged.
+  """
+
+  def __init__(
+    self, pairs: pathlib.Path, notes: pathlib.Path, live: Collection[str]
+  ):
+    self._pairs, self._notes = pairs, notes
+    for path in (pairs, notes):
+      path.parent.mkdir(exist_ok=True)
+    lines = _lines(notes)
+    if lines and not _is_whole(lines[-1]):
+      # A program was stopped while it wrote.
+      lines.pop()
+    try:
+      passages = [json.loads(line)['passage'] for line in lines]
+    except (ValueError, KeyError, TypeError) as error:
+      raise ValueError(
+        f'{notes} is damaged ({error!r}); remove it, and passages are read '
+        'again.'
+      ) from error
+    self.read = {id for id in passages if id in live}
+    gone = {id for id in passages if id not in live}
+    stay = [line for line, id in zip(lines, passages) if id in live]
+    old = _lines(pairs)
+    new = [line for line in old if _passage_of(line) not in gone]
+    self.dropped = len(old) - len(new)
+    for path, kept in ((pairs, new), (notes, stay)):
+      content = ''.join(kept).encode()
+      if path.is_file() and path.read_bytes() != content:
+        write_file(path, content)
+
+  def add(
+    self,
+    passage: str,
+    document: str,
+    kept: Sequence[Example],
+    refused: Sequence[dict],
+  ) -> None:
+    """Writes down what was made of a passage."""
+    _append(self._pairs, ''.join(map(example_line, kept)))
+    note = {
+      'passage': passage,
+      'document': document,
+      'kept': len(kept),
+      'refused': refused,
+    }
+    _append(self._notes, json.dumps(note) + '\n')
+
+
+def _append(path: pathlib.Path, text: str) -> None:
+  with path.open('a', encoding='utf-8') as file:
+    file.write(text)
+
+
+def _lines(path: pathlib.Path) -> list[str]:
+  """The lines of a file, of which the last may lack its end."""
+  if not path.is_file():
+    return []
+  lines = path.read_bytes().decode('utf-8').split('\n')
+  return [f'{line}\n' for line in lines if line]
+
+
+def _is_whole(line: str) -> bool:
+  try:
+    return bool(json.loads(line))
+  except ValueError:
+    return False
+
+
+def _passage_of(line: str) -> str | None:
+  """The passage that a pair was made of, if any."""
+  try:
+    return json.loads(line)['id'].rpartition('-')[0]
+  except (ValueError, KeyError, TypeError, AttributeError):
+    # Whoever reads the pairs says what is wrong with the line.
+    return None
