@@ -60,6 +60,31 @@ def shape(name: str, **changes):
   return LlamaConfig.from_huggingface(SHAPES[name] | changes)
 
 
+class Bytes:
+  """The tokenizer of the toy network."""
+
+  fingerprint = 'bytes'
+  eos_id = None
+
+  def encode(self, text, block_characters=None):
+    return list(text.encode())
+
+  def decode(self, tokens):
+    return bytes(tokens).decode(errors='replace')
+
+
+def tiny_model():
+  """A compressor of toy size with random weights, which reads bytes."""
+  import jax
+
+  from lloco_jax.model import Model
+  from lloco_jax.nn.llama import init_params
+
+  config = shape('tiny', summary_length=2, max_position_embeddings=999)
+  params = init_params(config, jax.random.key(0))
+  return Model(config, params, Bytes(), 'tiny', '0', 32)
+
+
 def flags(description: str, repeats: int | None) -> argparse.ArgumentParser:
   """A parser with the flags of every benchmark; None where no rounds run."""
   parser = argparse.ArgumentParser(

@@ -35,30 +35,14 @@ from lloco_jax.evaluation.metrics import exact_match
 from lloco_jax.evaluation.probes import make_probes
 from lloco_jax.generation.answering import answer_questions, answer_text
 from lloco_jax.model import Model
-from lloco_jax.nn.llama import init_params
 
 ROWS = 8  # continued at once
-
-
-class Bytes:
-  """The tokenizer of the toy network."""
-
-  fingerprint = 'bytes'
-  eos_id = None
-
-  def encode(self, text, block_characters=None):
-    return list(text.encode())
-
-  def decode(self, tokens):
-    return bytes(tokens).decode(errors='replace')
 
 
 def load_sides(args) -> dict[str, tuple[Model, Model]]:
   """Base and compressor of both sides."""
   if args.tiny:
-    config = common.shape('tiny', summary_length=2, max_position_embeddings=999)
-    params = init_params(config, jax.random.key(0))
-    base = compressor = Model(config, params, Bytes(), 'tiny', '0', 32)
+    base = compressor = common.tiny_model()
   else:
     base = lloco.load(args.model, args.dtype)
     compressor = lloco.apply_compressor(base)

@@ -81,7 +81,8 @@ def fuse(scores: Sequence[np.ndarray]) -> np.ndarray:
   have no word of the question comes first means nothing.
   """
   ranks = [
-    1 + (found[None, :] > found[:, None]).sum(axis=1) for found in scores
+    1 + len(found) - np.searchsorted(np.sort(found), found, side='right')
+    for found in scores
   ]
   return sum(1 / (FUSION + rank) for rank in ranks)
 
