@@ -20,6 +20,7 @@ from lloco_jax.finetuning.questions import (
   row_batches,
 )
 from lloco_jax.model import Model
+from lloco_jax.nn.llama import REMAT_POLICIES
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
 
 
@@ -34,6 +35,7 @@ def finetune(
   learning_rate: float = 2e-4,
   seed: int = 0,
   workdir=None,
+  remat: str = 'projections',
 ) -> Adapter:
   """Finetunes an adapter to answer from summaries (Tan et al. 2024, 3.2).
 
@@ -52,12 +54,18 @@ def finetune(
     seed: of the adapter's start, the order and the dropout.
     workdir: folder of checkpoints and metrics, from which the same call goes
       on after it was stopped; None keeps none.
+    remat: what is kept for the backward pass, see nn/llama.py; a 7B base
+      needs 'full', which keeps least, on a device of 16 GB.
 
   Raises:
-    ValueError: there is nothing to learn, a document has no summaries, or a
-      row exceeds the model's window.
+    ValueError: there is nothing to learn, a document has no summaries, a row
+      exceeds the model's window, or `remat` is unknown.
     FloatingPointError: the loss is not finite.
   """
+  if remat not in REMAT_POLICIES:
+    raise ValueError(
+      f"remat is '{remat}'; it must be one of {', '.join(REMAT_POLICIES)}."
+    )
   check_examples(examples, summaries)
   window = model.config.max_position_embeddings
   rows = question_rows(
@@ -84,4 +92,5 @@ def finetune(
   with contextlib.ExitStack() as stack:
     if workdir is None:
       workdir = stack.enter_context(tempfile.TemporaryDirectory())
-    return train(question_task(model, adapter, batches), training, workdir)
+    task = question_task(model, adapter, batches, remat)
+    return train(task, training, workdir)

@@ -8,7 +8,7 @@ import pytest
 from test_experiment import small_config, write_model
 
 import lloco_jax as lloco
-from lloco_jax import experiment, inputs
+from lloco_jax import adapters, experiment, inputs
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.nn.lora import LoraConfig
 
@@ -55,3 +55,26 @@ def test_questions_without_summaries_are_refused(folder):
   dataset = inputs.load_dataset(small_config(folder).data)
   with pytest.raises(ValueError, match='document'):
     lloco.finetune(model, dataset.splits['train'], {})
+
+
+def test_what_the_backward_pass_keeps_can_be_chosen(folder, monkeypatch):
+  """'full' keeps a layer's input alone."""
+  model = lloco.load(folder)
+  examples = inputs.load_dataset(small_config(folder).data).splits['train'][:1]
+  summaries = {
+    key: np.zeros((4, model.config.hidden_size), np.float32)
+    for key in examples[0].document_ids
+  }
+  monkeypatch.setattr(adapters, 'train', lambda task, *rest: task)
+
+  def kept(remat):
+    task = lloco.finetune(model, examples, summaries, remat=remat)
+    batch = next(iter(task.batches))
+    traced = jax.make_jaxpr(jax.grad(lambda x: task.loss(x, *fixed)[0]))
+    fixed = task.frozen, batch, jax.random.key(0)
+    return str(traced(task.trainable))
+
+  assert 'nothing_saveable' in kept('full')
+  assert 'nothing_saveable' not in kept('projections')
+  with pytest.raises(ValueError, match="remat is 'most'; it must be one of no"):
+    kept('most')
