@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+from jax.extend.core import jaxprs_in_params
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -77,6 +78,30 @@ def test_a_gradient_is_twice_a_forward_pass():
   )
   found = counted(jax.grad(loss), adapter, params)
   assert 1 <= found / (expected - spared) < 1.05
+
+
+def products(function, *arguments):
+  """The shapes that a program's matrix products give, sorted sizes."""
+  found = set()
+
+  def walk(jaxpr):
+    for equation in jaxpr.eqns:
+      if equation.primitive.name == 'dot_general':
+        found.add(tuple(sorted(equation.outvars[0].aval.shape)))
+      for inner in jaxprs_in_params(equation.params):
+        walk(inner)
+
+  walk(jax.make_jaxpr(function)(*arguments).jaxpr)
+  return found
+
+
+def test_no_gradient_of_the_base_is_computed():
+  """No product has the shape of a weight, as every gradient of one has."""
+  params, adapter = unstacked()
+  weights = {tuple(sorted(x)) for x in flops.projection_shapes(CONFIG).values()}
+  weights.add((CONFIG.vocab_size, CONFIG.hidden_size))
+  assert not weights & products(jax.grad(loss), adapter, params)
+  assert weights <= products(jax.grad(loss, argnums=1), adapter, params)
 
 
 def test_pairs_are_those_of_the_mask():
