@@ -1,11 +1,14 @@
 """LLaMA2-7B on TPUs that are not there: the TPU compiler's word that it fits.
 
-Contexts are of 4,000 summary vectors, as the paper's longest.
+Contexts are of 4,000 summary vectors, as the paper's longest. Those that `make
+tpu` compiles are the quickest, and one on a mesh; `make tpu-all` compiles all.
 """
 
 import functools
 import importlib.util
+import itertools
 import json
+import math
 import os
 import pathlib
 import subprocess
@@ -33,15 +36,19 @@ HEAD = ENDS
 INT8 = LAYERS + 4 * SCALES + 2 * (ENDS + NORMS + SUMMARY)
 
 ONE = {'data': 1, 'fsdp': 1, 'tensor': 1}
-FSDP = ONE | {'fsdp': 8}
-MIXED = ONE | {'fsdp': 4, 'tensor': 2}
-TENSOR = ONE | {'tensor': 8}
+# Of eight chips: parts of the rows and weights, times parts of the layers.
+MESHES = {
+  '8x1': ONE | {'fsdp': 8},
+  '4x2': ONE | {'fsdp': 4, 'tensor': 2},
+  '1x8': ONE | {'tensor': 8},
+}
 STAGES = ('finetune', 'compressor', 'compress', 'prefill', 'decode')
 # Positions of queries and of keys, and what the kernel pads them to.
 SCORES = {
   'finetune': {4096 + 128, 4608},
-  'compressor': {1536 + 50, 2048, 1536 + 100},
-  'compress': {1536 + 50, 2048, 1536 + 50 + 4800, 6656},
+  # Behind up to 200 vectors, of which up to 100 run again, in 128s.
+  'compressor': {1664, 1792, 1920, 2048},
+  'compress': {1536 + 100, 2048, 1536 + 100 + 4800, 6656},
   'prefill': {4096 + 4 * 64, 4608},
 }
 
@@ -57,12 +64,13 @@ def program(topology, stage, quantization, remat, axes, rows):
     'axes': dict(axes),
     'sizes': {'rows': rows},
   }
-  chosen = ('PATH', 'HOME', 'PYTHONPATH', 'TMPDIR')
+  chosen = ('PATH', 'HOME', 'TMPDIR')
+  path = [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])]
   result = subprocess.run(
     [sys.executable, ROOT / 'tests/plan_program.py', json.dumps(arguments)],
     cwd=ROOT,
     env={name: os.environ[name] for name in chosen if name in os.environ}
-    | {'PYTHONPATH': str(ROOT)},
+    | {'PYTHONPATH': os.pathsep.join(path)},
     capture_output=True,
     text=True,
   )
@@ -84,15 +92,28 @@ def check(stage, taken, base, parts=1, rows=1):
   if stage in SCORES:
     assert taken['kernels']
     sizes = SCORES[stage]
-    large = [s for s in taken['shapes'] if s[-1] in sizes and s[-2] in sizes]
-    assert not large
+    # Of several heads: a share of the queries' width is as large as some keys.
+    scores = [
+      s
+      for s in taken['shapes']
+      if math.prod(s[:-2]) > 1 and s[-1] in sizes and s[-2] in sizes
+    ]
+    assert not scores
   if rows > 1:
-    widths = {4096 + 128, 1536 + 50, 1536 + 100}
+    widths = {4096 + 128, 1536 + 50, 1536 + 100, 1664, 1792}
     pairs = [pair for s in taken['shapes'] for pair in zip(s, s[1:])]
     assert not [pair for pair in pairs if pair[0] == rows and pair[1] in widths]
 
 
-@pytest.mark.parametrize('stage', STAGES)
+def some(values, chosen):
+  """Values of a test, of which `make tpu` takes the chosen."""
+  marks = {True: pytest.mark.tpu, False: ()}
+  return [pytest.param(x, marks=marks[x in chosen]) for x in values]
+
+
+@pytest.mark.parametrize(
+  'stage', some(STAGES, ('compress', 'prefill', 'decode'))
+)
 def test_int8_on_one_chip_of_16_gb(stage):
   taken = program('v5e:1x1', stage, 'int8', 'full', tuple(ONE.items()), 1)
   check(stage, taken, INT8)
@@ -105,9 +126,14 @@ def test_bfloat16_on_one_chip_of_32_gb(stage):
   check(stage, taken, BFLOAT16)
 
 
-@pytest.mark.parametrize('axes', [FSDP, MIXED, TENSOR], ids=str)
-@pytest.mark.parametrize('stage', STAGES)
-def test_bfloat16_on_eight_chips_of_16_gb(stage, axes):
+@pytest.mark.parametrize(
+  'chosen',
+  some(itertools.product(STAGES, MESHES), [('finetune', '4x2')]),
+  ids='-'.join,
+)
+def test_bfloat16_on_eight_chips_of_16_gb(chosen):
+  stage, mesh = chosen
+  axes = MESHES[mesh]
   rows = axes['fsdp']
   if stage in ('prefill', 'decode'):
     rows = 1

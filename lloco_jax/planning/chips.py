@@ -43,6 +43,8 @@ def find_chips(topology: str) -> Chips:
       "pip install 'lloco_jax[tpu]'."
     )
   os.environ['TPU_SKIP_MDS_QUERY'] = '1'
+  # The compiler alone may be there several times; a TPU may not.
+  os.environ['ALLOW_MULTIPLE_LIBTPU_LOAD'] = '1'
   jax.config.update('jax_platforms', 'cpu')
   bounds = {}
   if set(shape.split('x')) == {'1'}:

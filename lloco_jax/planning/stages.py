@@ -223,10 +223,10 @@ def _compress(base, sizes, remat):
   config, rows, width = base.config, sizes.rows, sizes.segment
   earlier = -(-sizes.context // config.summary_length)
   slots = prefix_slots(config, earlier)
+  # The vectors of the segment before run again, and are kept.
+  new = (rows, config.summary_length, config.hidden_size)
   state = jax.eval_shape(
-    lambda: init_state(
-      config, jnp.zeros((rows, 0, config.hidden_size), base.dtype), slots
-    )
+    lambda: init_state(config, jnp.zeros(new, base.dtype), slots)
   )
   axes = (None, 'batch', None, 'kv_heads', None)
   state = dataclasses.replace(
@@ -245,8 +245,9 @@ def _compress(base, sizes, remat):
   )
   with base.traced():
     lowered = compress_in_place.lower(base.params, config, *arguments)
-  queries = width + config.summary_length
-  pairs = flops.causal_pairs(queries, queries + sizes.context)
+  queries = width + 2 * config.summary_length
+  kept = max(sizes.context - config.summary_length, 0)
+  pairs = flops.causal_pairs(queries, queries + kept)
   each = flops.forward_flops(config, queries, pairs, 0)
   return Program(
     lowered, (base.params, *arguments), rows * each, rows * queries
