@@ -12,13 +12,15 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test slow lint format clean
+.PHONY: help demo test slow tpu tpu-all lint format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo    learn and question long documents with a small model'
 	@echo 'make test    style and the quick tests'
 	@echo 'make slow    the long tests; some fetch the small model'
+	@echo 'make tpu     LLaMA2-7B compiled for TPUs, which need not be there;' \
+	  'make tpu-all compiles all'
 	@echo 'make lint    style alone; make format mends most of it'
 	@echo 'make clean   remove the environment and all caches, keep runs/'
 
@@ -35,6 +37,15 @@ test: lint
 slow: $(VENV)/.installed-test
 	@$(BIN)/python -m pytest -m slow -o timeout=1800 --numprocesses 2 \
 	  --dist loadfile
+
+tpu: MARKER := tpu
+tpu-all: MARKER := slow
+tpu tpu-all: $(VENV)/.installed-test
+	@$(MAKE) --no-print-directory $(VENV)/tpu/.installed || { \
+	  echo 'The compiler for TPUs cannot be installed here: its tests are' \
+	    'left out.'; exit 0; }; \
+	PYTHONPATH=$(abspath $(VENV)/tpu) $(BIN)/python -m pytest -m $(MARKER) --durations=0 \
+	  tests/test_plan.py
 
 lint: $(VENV)/.installed-test
 	@echo 'Style (ruff):'
@@ -68,3 +79,12 @@ $(VENV)/.installed-test: setup.cfg pyproject.toml | $(BIN)/pip
 	  'time).'
 	@$(PIP) install --editable '.[test]'
 	@touch $(VENV)/.installed $@
+
+# What `jax[tpu]` asks for, apart from the rest: where it is installed JAX looks
+# for a TPU.
+$(VENV)/tpu/.installed: $(VENV)/.installed-test
+	@echo 'Installing the compiler for TPUs (700 MB).'
+	@pin=$$($(BIN)/python -c 'from importlib.metadata import requires; \
+	  print(*(x.split(";")[0] for x in requires("jax") if "libtpu" in x))') && \
+	$(PIP) install --no-deps --upgrade --target $(VENV)/tpu "$$pin"
+	@touch $@
