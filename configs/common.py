@@ -41,6 +41,8 @@ DEVICES = {
     'compression.rows': 1,
   },
   'v5e-8': {'mesh.axes.fsdp': 8, **_EIGHT_ROWS},
+  # What the model's settings are made for.
+  '80gb-1': {},
   '80gb-8': {'mesh.axes.data': 8, **_EIGHT_ROWS},
 }
 

@@ -3,6 +3,7 @@
 import importlib
 import math
 
+from conftest import ROOT
 from official_files import WRITERS
 import pytest
 
@@ -14,6 +15,8 @@ from lloco_jax.evaluation.systems import FINETUNED_ON
 from lloco_jax.finetuning.checkpoints import flat_config
 from lloco_jax.inputs import load_dataset
 from lloco_jax.nn.lora import LoraConfig
+from lloco_jax.progress import duration
+from lloco_jax.weights.published import read_config
 
 # Of the configs and what their data is written as.
 CONFIGS = (
@@ -68,7 +71,21 @@ def test_other_devices_train_on_the_same_questions_a_step(name, devices):
   sizes = other.mesh.axes.to_dict().values()
   parts = math.prod(sizes)
   assert parts == int(devices.rpartition('-')[2])
-  assert parts == other.batch.rows == other.compression.rows
+  assert parts == other.batch.rows
+  assert other.compression.rows % parts == 0
+
+
+def test_docstrings_tell_the_time_that_is_computed(monkeypatch):
+  monkeypatch.syspath_prepend(ROOT)
+  from benchmarks import expected_time
+
+  network = read_config('princeton-nlp/AutoCompressor-Llama-2-7b-6k')
+  assert set(expected_time.DEVICES) == set(common.DEVICES)
+  for name, data in expected_time.DATA.items():
+    said = importlib.import_module(f'configs.{name}').__doc__.split()
+    for devices in common.DEVICES:
+      time = duration(expected_time.seconds(network, data, devices))
+      assert f' {time} on {devices}' in ' '.join(said)
 
 
 def test_devices_without_a_setting_are_refused():
