@@ -14,6 +14,8 @@ import pytest
 import tiny
 
 from lloco_jax import sharding
+from lloco_jax.nn.llama import unstack_layers
+from lloco_jax.nn.lora import stack_adapters
 from lloco_jax.nn.placement import constrain
 
 PROGRAM = pathlib.Path(__file__).with_name('mesh_program.py')
@@ -218,6 +220,12 @@ def test_trees_lie_by_the_names_of_their_leaves():
   )
   assert q_proj == [(None, None, None), (None, None, 'tensor')]
   assert o_proj == [(None, 'tensor', None), (None, None, None)]
+  bank = stack_adapters([tiny.adapter(), tiny.adapter(1)])
+  found = shardings(mesh, bank)['weights/layers/self_attn/o_proj/a']
+  assert found == (None, 'tensor', None, None)
+  one_layer = shardings(mesh, unstack_layers(bank.weights))
+  assert one_layer['layers_0/self_attn/o_proj/a'] == ('tensor', None, None)
+  assert one_layer['layers_0/self_attn/q_proj/b'] == (None, None, 'tensor')
 
 
 def test_a_large_array_without_names_is_refused():
