@@ -3,6 +3,8 @@
 import dataclasses
 import functools
 import gc
+import math
+import re
 import weakref
 
 import jax
@@ -22,7 +24,7 @@ from lloco_jax.serving.slots import (
   advance,
   insert_context,
   read_context,
-  read_prompt,
+  read_prompts,
 )
 
 CONFIG = dataclasses.replace(tiny.CONFIG, max_position_embeddings=160)
@@ -30,7 +32,7 @@ MODEL = tiny.model(CONFIG)
 D = CONFIG.hidden_size
 # Contexts in 64 or 96 places, prompts in 16 or 24.
 ROOM = Room(context=96, prompt=24, new_tokens=12)
-PROGRAMS = (read_context, insert_context, read_prompt, advance)
+PROGRAMS = (read_context, insert_context, read_prompts, advance)
 DRAWN = {'temperature': 2.0, 'top_p': 0.9}
 
 
@@ -205,12 +207,39 @@ def test_a_slot_that_is_free_ends_the_steps_when_a_request_waits():
     engine.submit(request(2, max_new_tokens=3))
     if waiting:
       engine.submit(request(3))
-    for _ in range(3):
+    for _ in range(2):
       engine.step()
     lengths[waiting] = len(long.tokens)
     engine.run()
     assert long.tokens == alone(long.request)
   assert lengths == {False: 9, True: 3}
+
+
+def test_requests_are_read_together_where_enough_wait():
+  """Three at a time, and the next when three slots are free."""
+  engine = make_engine([1, 2], slots=4, steps=8)
+  asked = [
+    request(seed, max_new_tokens=count, adapter=[None, '1', '2'][seed % 3])
+    for seed, count in enumerate([6, 3, 12, 4, 6, 5, 7])
+  ]
+  answers = [engine.submit(one) for one in asked]
+  changed = [engine.step() for _ in range(4)]
+  assert changed == [answers[:3], answers[3:4], answers[:4], answers[4:]]
+  assert [len(answer.tokens) for answer in answers] == [6, 3, 6, 4, 1, 1, 1]
+  engine.run()
+  assert [answer.tokens for answer in answers] == [alone(one) for one in asked]
+
+
+def test_a_step_turns_no_keys():
+  """Which would take longer than its products."""
+  engine = make_engine([0])
+  text = advance.lower(
+    engine._params, CONFIG, engine._slots, engine._bank.adapter,
+    np.ones(3, bool), np.int32(0), ROOM, 4, (),
+  ).as_text()  # fmt: skip
+  turned = re.findall(r'stablehlo\.transpose.*: \(tensor<([\dx]+)xf32>', text)
+  sizes = {math.prod(map(int, shape.split('x'))) for shape in turned}
+  assert sizes and engine._slots.layers[0].key.size not in sizes
 
 
 def test_stop_tokens_end_an_answer_and_are_not_in_it():
@@ -241,7 +270,7 @@ def test_an_interrupt_loses_nothing(monkeypatch):
   answers = [engine.submit(one) for one in asked]
   tokens = []
 
-  for name in ('advance', 'read_prompt'):
+  for name in ('advance', 'read_prompts'):
     tokens.append(next(iter(answers[0])))
     with monkeypatch.context() as patch:
       program = getattr(engine_module, name)
@@ -262,7 +291,7 @@ def test_a_cancelled_answer_makes_room_and_changes_no_other():
   engine = make_engine(slots=2, steps=2)
   asked = [request(seed, max_new_tokens=12) for seed in range(4)]
   answers = [engine.submit(one) for one in asked]
-  for _ in range(3):
+  for _ in range(2):
     engine.step()
   engine.cancel(answers[0])
   engine.cancel(answers[2])
@@ -287,8 +316,8 @@ def test_programs_are_as_many_as_the_buckets_say():
   engine = make_engine([0], bank=AdapterBank(capacity=4, rank=4))
   engine.warm_up()
   counts = [program._cache_size() for program in PROGRAMS]
-  assert counts == [2, 2, 2, 1]
-  assert sum(counts) == engine.programs == 7
+  assert counts == [2, 2, 4, 1]
+  assert sum(counts) == engine.programs == 9
   for seed in (2, 4, 5):
     engine.add_adapter(str(seed), adapter(seed - seed % 2))
   for seed in range(12):

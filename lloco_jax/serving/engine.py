@@ -1,14 +1,15 @@
 """Continuous batching: many requests through a few slots.
 
-A request is read into a free slot on its own, then all slots generate
-together, each with its own context and adapter; a slot whose answer is done
-takes the next request. All shapes come from a few buckets, so the programs
-are few and their number is fixed.
+Requests are read into free slots, then all slots generate together, each
+with its own context and adapter; slots whose answers are done take the next
+requests. All shapes come from a few buckets, so the programs are few and
+their number is fixed.
 """
 
 import collections
 from collections.abc import Mapping
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -33,10 +34,14 @@ from lloco_jax.serving.slots import (
   empty_slots,
   insert_context,
   read_context,
-  read_prompt,
+  read_prompts,
 )
 
 SMALLEST_PROMPT = 16
+# Requests that are read at a time where so many wait: reading a short prompt
+# takes little longer than reading the weights. Where requests wait, steps end
+# when so many slots are free; more would leave slots idle for longer.
+TOGETHER = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +104,7 @@ class Engine:
     self._waiting: collections.deque[_Job] = collections.deque()
     self._context_sizes = bucket_sizes(SMALLEST_CONTEXT, room.context)
     self._prompt_sizes = bucket_sizes(SMALLEST_PROMPT, room.prompt)
+    self._together = min(TOGETHER, slots)
     for name, adapter in (adapters or {}).items():
       self.add_adapter(name, adapter)
 
@@ -115,7 +121,8 @@ class Engine:
   @property
   def programs(self) -> int:
     """How many programs requests can need, while adapters fit the bank."""
-    return 2 * len(self._context_sizes) + len(self._prompt_sizes) + 1
+    contexts, prompts = len(self._context_sizes), len(self._prompt_sizes)
+    return 2 * contexts + len({1, self._together}) * prompts + 1
 
   def add_adapter(self, name: str, adapter: Adapter) -> None:
     """Adds an adapter for requests to come; those that run do not notice.
@@ -175,14 +182,16 @@ class Engine:
     ]
 
   def step(self) -> list[Answer]:
-    """Reads one request into a free slot, or lets all slots generate.
+    """Reads requests into free slots, or lets all slots generate.
 
     Returns:
       The answers that have more tokens now or are done; none when idle.
     """
     try:
-      if self._waiting and None in self._running:
-        return [self._admit()]
+      free = self._running.count(None)
+      if self._waiting and free:
+        enough = min(free, len(self._waiting)) >= self._together
+        return self._admit(self._together if enough else 1)
       return self._advance() if any(self._running) else []
     except BaseException:
       self._start_again()
@@ -202,9 +211,12 @@ class Engine:
     width = self._model.config.hidden_size
     for size in self._context_sizes:
       self.submit(Request([0], np.zeros((size, width)), max_new_tokens=1))
-    for size in self._prompt_sizes:
-      self.submit(Request([0] * size, max_new_tokens=1))
     self.run()
+    for size in self._prompt_sizes:
+      for count in {1, self._together}:
+        for _ in range(count):
+          self.submit(Request([0] * size, max_new_tokens=1))
+        self.run()
     self._advance()
     self.contexts = ContextCache(self.contexts.limit)
 
@@ -221,18 +233,42 @@ class Engine:
       )
     return vectors
 
-  def _admit(self) -> Answer:
-    job = self._waiting[0]
-    answer, request = job.answer, job.answer.request
-    slot = self._running.index(None)
+  def _admit(self, count: int) -> list[Answer]:
+    """Reads so many requests."""
+    jobs = list(itertools.islice(self._waiting, count))
+    slots = [i for i, job in enumerate(self._running) if job is None][:count]
+    entries = tuple(map(self._entry, jobs, slots))
+    longest = max(len(job.ids) for job in jobs)
+    width = next(size for size in self._prompt_sizes if size >= longest)
+    self._slots, first = read_prompts(
+      self._params,
+      self._model.config,
+      self._slots,
+      entries,
+      np.stack([_padded(job.ids, width) for job in jobs]),
+      self._bank.adapter,
+      self.room,
+      self._stop,
+    )
+    for job, slot, token in zip(jobs, slots, np.asarray(first).tolist()):
+      answer = job.answer
+      left = 0 if token == NOTHING else answer.request.max_new_tokens - 1
+      answer.tokens.clear()
+      _extend(answer, [token], left)
+      self._running[slot] = None if answer.done else job
+      self._waiting.popleft()
+    return [job.answer for job in jobs]
+
+  def _entry(self, job: _Job, slot: int) -> Entry:
+    """Of a request, whose context is put into the slot."""
+    request, size = job.answer.request, len(job.vectors)
     adapter_id = self._bank.id_of(request.adapter)
-    size = len(job.vectors)
     if size:
       self._slots = insert_context(
         self._slots, np.int32(slot), self._context(job, adapter_id)
       )
     sampling = request.sampling
-    entry = Entry(
+    return Entry(
       slot=np.int32(slot),
       context_length=np.int32(size),
       prompt_length=np.int32(len(job.ids)),
@@ -242,33 +278,18 @@ class Engine:
       temperature=np.float32(sampling.temperature),
       top_p=np.float32(sampling.top_p),
     )
-    self._slots, first = read_prompt(
-      self._params,
-      self._model.config,
-      self._slots,
-      entry,
-      _padded(job.ids, self._prompt_sizes)[None],
-      self._bank.adapter,
-      self.room,
-      self._stop,
-    )
-    token = int(first)
-    left = 0 if token == NOTHING else request.max_new_tokens - 1
-    answer.tokens.clear()
-    _extend(answer, [token], left)
-    self._running[slot] = None if answer.done else job
-    self._waiting.popleft()
-    return answer
 
   def _context(self, job, adapter_id):
     """Keys and values of a request's context, kept or read."""
     layers = self.contexts.get(job.key)
     if layers is None:
+      count = len(job.vectors)
+      width = next(size for size in self._context_sizes if size >= count)
       layers = read_context(
         self._params,
         self._model.config,
-        _padded(job.vectors, self._context_sizes)[None],
-        np.int32(len(job.vectors)),
+        _padded(job.vectors, width)[None],
+        np.int32(count),
         self._bank.adapter,
         np.array([adapter_id], np.int32),
       )
@@ -282,7 +303,7 @@ class Engine:
       self._slots,
       self._bank.adapter,
       np.array([job is not None for job in self._running]),
-      np.bool_(len(self._waiting)),
+      np.int32(min(self._together, len(self._waiting))),
       self.room,
       self._steps,
       self._stop,
@@ -330,9 +351,8 @@ def _check_sizes(config, room, slots, steps):
     )
 
 
-def _padded(values, sizes):
-  """Values [n, ...] with zeros up to the least size that holds them."""
-  size = next(size for size in sizes if size >= len(values))
+def _padded(values, size):
+  """Values [n, ...] with zeros up to a size."""
   return np.pad(
     values, [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1)
   )

@@ -136,6 +136,17 @@ def read_context(
   return [layer.turned for layer in layers]
 
 
+def _read(buffers, slots, count):
+  """Keys and values [N, K, count, H] of the first places of some slots."""
+
+  def read(buffer):
+    size = (1, buffer.shape[1], count, buffer.shape[3])
+    rows = [jax.lax.dynamic_slice(buffer, (s, 0, 0, 0), size) for s in slots]
+    return jnp.concatenate(rows)
+
+  return jax.tree.map(read, buffers)
+
+
 def _write(buffers, new, slot):
   """Keys and values [1, K, S, H] in the first places of a slot."""
   return jax.tree.map(
@@ -158,65 +169,63 @@ def insert_context(slots: Slots, slot, layers: list[KeyValues]) -> Slots:
   static_argnames=('config', 'room', 'stop_tokens'),
   donate_argnums=2,
 )
-def read_prompt(
+def read_prompts(
   params,
   config: LlamaConfig,
   slots: Slots,
-  entry: Entry,
+  entries: tuple[Entry, ...],
   ids,
   adapter: Adapter | None,
   room: Room,
   stop_tokens: tuple[int, ...],
 ):
-  """Reads a prompt [1, T] behind the context in its slot.
+  """Reads N prompts [N, T], each behind the context in its slot.
 
   Returns:
-    The slots, and the first token of the answer, NOTHING for a stop token.
+    The slots, and the first token of each answer [N], NOTHING for a stop token.
   """
-  slot, size = entry.slot, entry.context_length
+  entry = jax.tree.map(lambda *leaves: jnp.stack(leaves), *entries)
+  size, length = entry.context_length[:, None], entry.prompt_length[:, None]
   places = jnp.arange(room.context, dtype=jnp.int32)
   context = jnp.where(places < size, places, UNSEEN)
   column = jnp.arange(ids.shape[1], dtype=jnp.int32)
   query = size + column
-  prompt = jnp.where(column < entry.prompt_length, query, UNSEEN)
-  positions = Positions(query[None], jnp.concatenate([context, prompt])[None])
-  cache = jax.tree.map(
-    lambda buffer: jax.lax.dynamic_slice(
-      buffer,
-      (slot, 0, 0, 0),
-      (1, buffer.shape[1], room.context + ids.shape[1], buffer.shape[3]),
-    ),
-    slots.layers,
-  )
+  prompt = jnp.where(column < length, query, UNSEEN)
+  positions = Positions(query, jnp.concatenate([context, prompt], axis=1))
+  cache = _read(slots.layers, entry.slot, room.context + ids.shape[1])
   hidden, layers = hidden_states(
     params,
     config,
     embed(params, ids).astype(slots.layers[0].key.dtype),
     positions,
     adapter,
-    entry.adapter_id[None],
+    entry.adapter_id,
     cache,
     room.context,
   )
-  last = jax.lax.dynamic_index_in_dim(hidden[0], entry.prompt_length - 1)
-  token = sample_rows(
-    logits(params, config, last),
-    jax.random.fold_in(entry.key, 0)[None],
-    entry.temperature[None],
-    entry.top_p[None],
-  )[0]
-  stopped = _is_stop(token, stop_tokens)
+  last = jnp.take_along_axis(hidden, length[..., None] - 1, axis=1)
+  tokens = sample_rows(
+    logits(params, config, last[:, 0]),
+    jax.vmap(jax.random.fold_in, (0, None))(entry.key, 0),
+    entry.temperature,
+    entry.top_p,
+  )
+  stopped = _is_stop(tokens, stop_tokens)
   free = room.places - room.context - ids.shape[1]
   row = jnp.pad(positions.key, ((0, 0), (0, free)), constant_values=UNSEEN)
 
   def put(values, value):
-    return values.at[slot].set(value)
+    return values.at[entry.slot].set(value)
 
+  buffers = slots.layers
+  for index, slot in enumerate(entry.slot):
+    own = jax.tree.map(lambda leaf, i=index: leaf[i : i + 1], layers)
+    buffers = _write(buffers, own, slot)
   slots = slots.replace(
-    layers=_write(slots.layers, layers, slot),
-    positions=jax.lax.dynamic_update_slice(slots.positions, row, (slot, 0)),
-    tokens=put(slots.tokens, token),
-    next=put(slots.next, size + entry.prompt_length),
+    layers=buffers,
+    positions=put(slots.positions, row),
+    tokens=put(slots.tokens, tokens),
+    next=put(slots.next, entry.context_length + entry.prompt_length),
     made=put(slots.made, 1),
     left=put(slots.left, jnp.where(stopped, 0, entry.new_tokens - 1)),
     adapter_ids=put(slots.adapter_ids, entry.adapter_id),
@@ -224,7 +233,7 @@ def read_prompt(
     temperature=put(slots.temperature, entry.temperature),
     top_p=put(slots.top_p, entry.top_p),
   )
-  return slots, jnp.where(stopped, NOTHING, token)
+  return slots, jnp.where(stopped, NOTHING, tokens)
 
 
 @functools.partial(
@@ -238,7 +247,7 @@ def advance(
   slots: Slots,
   adapter: Adapter | None,
   kept,
-  until_free,
+  wanted,
   room: Room,
   steps: int,
   stop_tokens: tuple[int, ...],
@@ -246,7 +255,7 @@ def advance(
   """Generates up to `steps` tokens in every slot that is not free.
 
   Slots outside `kept` [B] are made free before. It ends early when all are
-  free, and where `until_free` is true as soon as another one is.
+  free, and as soon as `wanted` of them have become so, where that is not 0.
 
   Returns:
     The slots, and tokens [steps, B], NOTHING where there is none.
@@ -257,8 +266,8 @@ def advance(
   def unfinished(carry):
     step, slots, _ = carry
     going = slots.left > 0
-    freed = jnp.any(busy & ~going)
-    return (step < steps) & jnp.any(going) & ~(until_free & freed)
+    enough = (wanted > 0) & (jnp.sum(busy & ~going) >= wanted)
+    return (step < steps) & jnp.any(going) & ~enough
 
   def generate(carry):
     step, slots, output = carry
