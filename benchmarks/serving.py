@@ -1,6 +1,7 @@
 """The engine: many adapters against one, many slots against one.
 
-Requests about 16 contexts come all at once, a few questions about each.
+Requests about 16 contexts come all at once, six questions about each, so that
+filling the slots and running out of requests is the smaller part.
 'mixed' gives them 8 adapters in turn, 'one adapter' has a bank of one, 'one
 at a time' is the mixed work through a single slot. In every round the
 contexts are new, so each is read once and then kept.
@@ -94,7 +95,7 @@ def _between(most: int, count: int) -> list[int]:
 def main():
   parser = common.flags(__doc__.splitlines()[0], repeats=3)
   parser.add_argument('--shape', default='smollm2-135m', choices=common.SHAPES)
-  examples.flags(parser, documents=16, questions=3)
+  examples.flags(parser, documents=16, questions=6)
   parser.set_defaults(prompt=24, context=96)
   parser.add_argument('--new-tokens', type=int, default=32, help='at most')
   parser.add_argument('--slots', type=int, default=16)
