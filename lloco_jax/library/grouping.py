@@ -122,13 +122,27 @@ def name_clusters(
     own = [words[place] for place in np.flatnonzero(labels == label)]
     others = [words[place] for place in np.flatnonzero(labels != label)]
     inside, outside = _shares(own), _shares(others)
-    having = collections.Counter(word for each in own for word in each)
+    having, elsewhere = (
+      collections.Counter(word for each in files for word in each)
+      for files in (own, others)
+    )
+    # A word that a file of another group has says little.
     score = {
-      word: (share - outside.get(word, 0.0)) * having[word]
+      word: (share - outside.get(word, 0.0))
+      * having[word]
+      / (1 + elsewhere[word])
       for word, share in inside.items()
     }
-    best = sorted(score, key=lambda word: (-score[word], word))
-    name = '-'.join(best[:_WORDS_A_NAME]) or 'group'
+    chosen = []
+    for word in sorted(score, key=lambda word: (-score[word], word)):
+      # No second form of a word, such as its plural.
+      if not any(
+        word.startswith(other) or other.startswith(word) for other in chosen
+      ):
+        chosen.append(word)
+      if len(chosen) == _WORDS_A_NAME:
+        break
+    name = '-'.join(chosen) or 'group'
     # A name has at most 100 bytes; see check_group.
     name = name.encode()[:80].decode(errors='ignore')
     names.append(f'{name}-{label + 1}' if name in names else name)
