@@ -77,7 +77,7 @@ def test_texts_are_learnt_and_what_is_kept_is_reported(
   assert fields['tokens_trained'] == 2 * 2 * 20
   experiment.evaluate(config, workdir)
   said = capsys.readouterr().out
-  assert '4 probes of 2 documents' in said and "another document's: " in said
+  assert '4 probes of 2 documents' in said and "another document's, " in said
   found = json.loads(
     (workdir / 'evaluation' / probe_report.RESULTS_FILE).read_text()
   )

@@ -251,7 +251,7 @@ def test_progress_says_how_much_and_how_long(tmp_path, capsys, monkeypatch):
   assert lines[1].startswith('Compressing 4 of 4 documents, 830 tokens. ')
   assert lines[2].startswith('1 of 4 documents compressed, ')
   assert any(', 1 under way, ' in line for line in lines[2:-1])
-  assert lines[2].endswith(' left') and ' tokens/s, about ' in lines[2]
+  assert lines[2].endswith(' left') and ' tokens/s, ' in lines[2]
   assert lines[-1].startswith('4 of 4 documents compressed, ')
   assert lines[-1].endswith(' in all')
   assert len(lines) == 2 + 4 + 1
