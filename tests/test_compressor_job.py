@@ -83,7 +83,7 @@ def test_texts_are_learnt_and_what_is_kept_is_reported(
   )
   nothing, read = (row['losses'] for row in found['rows'])
   assert len({loss['mean'] for loss in nothing.values()}) == 1
-  assert len({loss['mean'] for loss in read.values()}) == 4
+  assert len({loss['mean'] for loss in read.values()}) == 5
   assert read['nothing'] == nothing['nothing']
   assert found['rows'][1]['share']['clusters'] == 2
   config.evaluation.reader = 'compressor'
