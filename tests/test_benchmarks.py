@@ -169,3 +169,28 @@ def test_quantization_compares_the_same_tokens(tmp_path):
   for row in tokens:
     assert row['share'] == row['equal'] / row['answers']
   assert exact[0]['answers'] == 6
+
+
+@pytest.mark.slow
+def test_a_library_finds_what_it_was_given(tmp_path):
+  (rows,) = run('library', tmp_path, '--questions', '5')
+  assert [row['passages'] for row in rows] == [30, 900]
+  for row in rows:
+    assert row['found in the best 5'] == 1
+    assert row['bytes a passage'] > row['of them text'] > 900
+    assert 0 < row['query p50, ms'] <= row['query p99, ms']
+
+
+@pytest.mark.slow
+def test_retrieval_has_a_row_a_search(tmp_path):
+  recalls, differences, answers = run('retrieval', tmp_path, '--questions', '0')
+  assert [row['search'] for row in recalls] == [
+    'BM25', 'embedding', 'hybrid', 'library',
+  ]  # fmt: skip
+  for row in recalls:
+    # Words that no other passage has: the searches by words find them all.
+    assert row['search'] == 'embedding' or row['recall@1'] == 1
+    assert row['recall@1'] <= row['recall@5']
+    assert row['questions'] == row['clusters'] == 16
+  assert len(differences) == 3
+  assert [row['questions'] for row in answers] == [2, 2, 2]
