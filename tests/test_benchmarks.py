@@ -173,12 +173,13 @@ def test_quantization_compares_the_same_tokens(tmp_path):
 
 @pytest.mark.slow
 def test_a_library_finds_what_it_was_given(tmp_path):
-  (rows,) = run('library', tmp_path, '--questions', '5')
-  assert [row['passages'] for row in rows] == [30, 900]
-  for row in rows:
-    assert row['found in the best 5'] == 1
-    assert row['bytes a passage'] > row['of them text'] > 900
-    assert 0 < row['query p50, ms'] <= row['query p99, ms']
+  tables = run('library', tmp_path, '--questions', '5')
+  for rows in tables:
+    assert [row['passages'] for row in rows] == [30, 900]
+  _, found, held = tables
+  assert found[0]['in the best 5'] == 1 and found[1]['in the best 5'] > 0.5
+  assert all(0 < row['p50, ms'] <= row['p99, ms'] for row in found)
+  assert all(row['bytes a passage'] > row['of them text'] > 900 for row in held)
 
 
 @pytest.mark.slow
@@ -188,9 +189,9 @@ def test_retrieval_has_a_row_a_search(tmp_path):
     'BM25', 'embedding', 'hybrid', 'library',
   ]  # fmt: skip
   for row in recalls:
-    # Words that no other passage has: the searches by words find them all.
-    assert row['search'] == 'embedding' or row['recall@1'] == 1
-    assert row['recall@1'] <= row['recall@5']
-    assert row['questions'] == row['clusters'] == 16
+    # Words that no other passage has.
+    assert row['search'] != 'BM25' or row['recall@1'] == 1
+    assert row['recall@1'] <= row['recall@5'] > 0.9
+    assert row['questions'] == row['clusters'] == 40
   assert len(differences) == 3
   assert [row['questions'] for row in answers] == [2, 2, 2]
