@@ -240,8 +240,8 @@ def systems_of(outcome):
 
 
 def test_retrieval_and_finetuning_on_the_text(folder, tmp_path):
-  pytest.importorskip('bm25s')
-  pytest.importorskip('wordllama')
+  pytest.importorskip('bm25s', reason="needs the extra 'retrieval'")
+  pytest.importorskip('wordllama', reason="needs the extra 'retrieval'")
   config = changed(
     small_config(folder),
     adapters=('lloco', 'full'),

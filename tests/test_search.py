@@ -14,8 +14,8 @@ import pytest
 from lloco_jax.retrieval import extra
 from lloco_jax.retrieval.search import SEARCHES, best, embedding, fuse, hybrid
 
-pytest.importorskip('bm25s')
-pytest.importorskip('wordllama')
+pytest.importorskip('bm25s', reason="needs the extra 'retrieval'")
+pytest.importorskip('wordllama', reason="needs the extra 'retrieval'")
 
 TEXTS = (
   'The ferry to the island leaves at nine, and the fare is six crowns.',
