@@ -114,7 +114,7 @@ def rankings(passages: list[str], folder: pathlib.Path) -> dict[str, Ranking]:
     'BM25': lambda question: best(words(question), MOST),
     'embedding': lambda question: best(vectors(question), MOST),
     'hybrid': lambda question: best(
-      fuse([words(question), vectors(question)]), MOST
+      fuse(words(question), vectors(question)), MOST
     ),
     'library': in_library,
   }

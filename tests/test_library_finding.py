@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from test_library import WORDS, encode, make, model, text_of  # noqa: F401
 
+from lloco_jax.library import finding
 from lloco_jax.library.adding import add_folder
 from lloco_jax.library.catalogue import Catalogue, Entry, Passage
 from lloco_jax.library.finding import Hit, documents_of, find, vote
@@ -161,7 +162,10 @@ def library(tmp_path_factory, model):  # noqa: F811
   return library
 
 
-def test_both_searches_are_fused(library):
+@pytest.mark.parametrize('candidates', [1000, 6])
+def test_both_searches_are_fused(library, monkeypatch, candidates):
+  """Among few candidates, some are put forward by one search alone."""
+  monkeypatch.setattr(finding, '_CANDIDATES', candidates)
   question = 'goose of the ferry'
   hits = find(library, question, 15)
   entries = library.catalogue.entries()
@@ -169,26 +173,24 @@ def test_both_searches_are_fused(library):
   passages = [
     (entry.version, text) for entry in entries for text in texts[entry.version]
   ]
-  words = {
-    (version, text): score
-    for version, _, text, score in library.catalogue.by_words(question, 1000)
-  }
+  by_words = library.catalogue.by_words(question, candidates)
+  words = {(version, text): score for version, _, text, score in by_words}
   vectors = unit_vectors(encode, [text for _, text in passages])
-  cosines = vectors @ unit_vectors(encode, [question])[0]
-  expected = np.zeros(len(passages))
-  for place, passage in enumerate(passages):
-    expected[place] = 1 / (61 + (cosines > cosines[place]).sum())
-    if passage in words:
-      better = [score for score in words.values() if score > words[passage]]
-      expected[place] += 1 / (61 + len(better))
-  # Passages of the same score have ranks of their own, one behind the other.
-  found = {(hit.entry.version, hit.text): hit.score for hit in hits}
-  for passage, score in found.items():
-    np.testing.assert_allclose(
-      score, expected[passages.index(passage)], rtol=0.05
-    )
-  assert max(expected) <= 1.05 * hits[0].score
-  assert all(hit.text in texts[hit.entry.version] for hit in hits)
+  found = vectors @ unit_vectors(encode, [question])[0]
+  nearest = sorted(found, reverse=True)[:candidates]
+  expected = {
+    passage: 0.6 * words.get(passage, 0) / max(words.values())
+    + 0.4 * max(cosine, nearest[-1])
+    for passage, cosine in zip(passages, found)
+    if passage in words or cosine >= nearest[-1]
+  }
+  scores = [hit.score for hit in hits]
+  assert len(scores) == min(15, len(expected)) > 6
+  best = sorted(expected.values(), reverse=True)
+  np.testing.assert_allclose(scores, best[: len(scores)], rtol=1e-4)
+  for hit in hits:
+    name = hit.entry.version, hit.text
+    np.testing.assert_allclose(hit.score, expected[name], rtol=1e-4)
 
 
 def test_a_group_alone(library):

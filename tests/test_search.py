@@ -106,12 +106,12 @@ def test_embedding_is_the_cosine():
 
 
 def test_fusion_by_hand():
-  """Ranks 1, 2, 3 and 3, 1, 2; equal scores share the better rank."""
-  found = fuse([np.array([9.0, 5.0, 1.0]), np.array([-1.0, 3.0, 0.0])])
-  expected = [1 / 61 + 1 / 63, 1 / 62 + 1 / 61, 1 / 63 + 1 / 62]
-  np.testing.assert_allclose(found, expected)
-  found = fuse([np.array([0.0, 2.0, 0.0])])
-  np.testing.assert_allclose(found, [1 / 62, 1 / 61, 1 / 62])
+  """Shares 1, 1/2 and 0 of the best score of words, weighed 3 to 2."""
+  found = fuse(np.array([8.0, 4.0, 0.0]), np.array([-0.5, 0.5, 1.0]))
+  np.testing.assert_allclose(found, [0.6 - 0.2, 0.3 + 0.2, 0.4])
+  # No word of the question was found.
+  found = fuse(np.zeros(2), np.array([0.5, 1.0]))
+  np.testing.assert_allclose(found, [0.2, 0.4])
 
 
 def test_hybrid_joins_both():
@@ -119,9 +119,10 @@ def test_hybrid_joins_both():
     return np.array([[len(text), 1.0] for text in texts])
 
   question = 'the ferry'
-  both = [okapi(TEXTS, question), embedding(TEXTS, encode)(question)]
+  words = np.array(okapi(TEXTS, question))
+  vectors = embedding(TEXTS, encode)(question)
   found = hybrid(TEXTS, encode)(question)
-  np.testing.assert_allclose(found, fuse(np.round(both, 5)))
+  np.testing.assert_allclose(found, fuse(words, vectors), rtol=1e-5)
 
 
 def test_equal_scores_keep_the_order_of_the_texts():

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 import dataclasses
 
+import numpy as np
+
 from lloco_jax.library.catalogue import Entry
 from lloco_jax.library.library import Library
-from lloco_jax.retrieval.search import FUSION
+from lloco_jax.retrieval.search import fuse
 
 # Passages that each search puts forward, and hits that choose the group.
 _CANDIDATES = 100
@@ -26,8 +28,9 @@ def find(
 ) -> list[Hit]:
   """The passages of a library that fit a question best, best first.
 
-  Full-text search and text embedding put forward passages, which are joined
-  by reciprocal rank fusion; a search gives nothing to what it did not find.
+  Full-text search and text embedding put forward passages, whose scores are
+  joined by `fuse`. What the words did not find has 0 of them, and what the
+  embedding did not, the least of the cosines that it found.
 
   Args:
     library: to search.
@@ -52,22 +55,23 @@ def find(
       f"The library has no group '{group}'; it has {', '.join(groups)}."
     )
   vector = library.vectors([question])[0]
-  searches = [
-    library.catalogue.by_words(question, _CANDIDATES, group),
-    library.catalogue.by_vector(vector, _CANDIDATES, group),
+  words = library.catalogue.by_words(question, _CANDIDATES, group)
+  vectors = library.catalogue.by_vector(vector, _CANDIDATES, group)
+  texts = {row[:2]: row[2] for row in (*words, *vectors)}
+  words, vectors = (
+    {row[:2]: row[3] for row in found} for found in (words, vectors)
+  )
+  least = min(vectors.values(), default=0.0)
+  scores = fuse(
+    np.array([words.get(name, 0.0) for name in texts]),
+    np.array([vectors.get(name, least) for name in texts]),
+  )
+  hits = [
+    Hit(entries[version], text, float(score))
+    for ((version, _), text), score in zip(texts.items(), scores)
+    if version in entries
   ]
-  texts, scores = {}, {}
-  for rows in searches:
-    for rank, (version, number, text, _) in enumerate(rows, 1):
-      name = version, number
-      texts[name] = text
-      scores[name] = scores.get(name, 0.0) + 1 / (FUSION + rank)
-  ordered = sorted(scores, key=scores.get, reverse=True)
-  return [
-    Hit(entries[name[0]], texts[name], scores[name])
-    for name in ordered
-    if name[0] in entries
-  ][:count]
+  return sorted(hits, key=lambda hit: -hit.score)[:count]
 
 
 def vote(hits: Sequence[Hit]) -> str:
@@ -80,7 +84,8 @@ def vote(hits: Sequence[Hit]) -> str:
     raise ValueError('Nothing was found, so no group can be chosen.')
   weights = {}
   for hit in hits[:_VOTERS]:
-    weights[hit.entry.group] = weights.get(hit.entry.group, 0.0) + hit.score
+    weight = weights.get(hit.entry.group, 0.0)
+    weights[hit.entry.group] = weight + max(hit.score, 0.0)
   return max(weights, key=weights.get)
 
 

@@ -20,8 +20,9 @@ Scores = Callable[[str], np.ndarray]
 _WORD = re.compile(r'\w+')
 # Robertson and Zaragoza 2009: k1 from 1.2 to 2, b from 0.5 to 0.8.
 _K1, _B = 1.5, 0.75
-# Cormack, Clarke and Buettcher 2009.
-FUSION = 60
+# Weight of words where they are joined with text embedding, whose weight is the
+# rest to 1; of 0.5 to 0.8 all are much the same (docs/LOG.md).
+_WORDS = 0.6
 
 
 def bm25(texts: Sequence[str]) -> Scores:
@@ -62,29 +63,31 @@ def embedding(texts: Sequence[str], encode: Encoder = embed) -> Scores:
 
 
 def hybrid(texts: Sequence[str], encode: Encoder = embed) -> Scores:
-  """BM25 and text embedding, joined by reciprocal rank fusion.
+  """BM25 and text embedding, joined by `fuse`.
 
   Raises:
     ValueError, ImportError: as `bm25` and `embedding`.
   """
-  searches = (bm25(texts), embedding(texts, encode))
-  return lambda question: fuse([scores(question) for scores in searches])
+  words, vectors = bm25(texts), embedding(texts, encode)
+  return lambda question: fuse(words(question), vectors(question))
 
 
 SEARCHES = {'bm25': bm25, 'embedding': embedding, 'hybrid': hybrid}
 
 
-def fuse(scores: Sequence[np.ndarray]) -> np.ndarray:
-  """The sum of 1 / (60 + rank) over searches, the best text having rank 1.
+def fuse(words: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+  """One score [n] of both searches, the higher the better.
 
-  Texts of the same score share the best of their ranks: which of those that
-  have no word of the question comes first means nothing.
+  A sum of scores, of which those of words are shares of the best one: ranks
+  would say nothing of how much better a text is than the next (Bruch, Gai and
+  Ingber 2023, arXiv 2210.11934).
+
+  Args:
+    words: [n], of BM25, none below 0.
+    cosines: [n], of text embedding.
   """
-  ranks = [
-    1 + len(found) - np.searchsorted(np.sort(found), found, side='right')
-    for found in scores
-  ]
-  return sum(1 / (FUSION + rank) for rank in ranks)
+  most = np.max(words, initial=0)
+  return _WORDS * words / (most or 1) + (1 - _WORDS) * cosines
 
 
 def best(scores: np.ndarray, count: int) -> list[int]:
