@@ -312,6 +312,8 @@ def compressor(name):
   # Summary vectors a segment, and how they come from states (nn/config.py).
   config.summary.length = 16
   config.summary.sharpness = 0.0
+  # Whether summary tokens are spread over the segment, or at its end.
+  config.summary.interleaved = False
   # Segments that gradients pass through.
   config.summary.substep = 2
   # Weight of the loss by which the text after vectors is predicted.

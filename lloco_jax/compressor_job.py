@@ -80,6 +80,7 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
       model.config,
       summary_length=config.summary.length,
       summary_sharpness=config.summary.sharpness,
+      summary_interleaved=config.summary.interleaved,
     ),
   )
   start, fingerprints = None, {}

@@ -27,7 +27,7 @@ from lloco_jax.weights.huggingface import write_safetensors
 BASE = dataclasses.replace(tiny.CONFIG, summary_length=0)
 K = 4
 WITH_SUMMARY = dataclasses.replace(
-  BASE, summary_length=K, summary_sharpness=2.0
+  BASE, summary_length=K, summary_sharpness=2.0, summary_interleaved=True
 )
 FILES = (FIELDS, SUMMARY_TOKENS, peft.CONFIG, peft.WEIGHTS)
 

@@ -85,6 +85,7 @@ def test_config_written_and_read_back():
     pad_token_id=0,
     accumulate_summary=False,
     summary_sharpness=0.5,
+    summary_interleaved=True,
     rope_scaling=RopeScaling('llama3', 2.0, 1.5, 3.0, 32),
   )
   same = dataclasses.asdict(config)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny import CONFIG, ids, model, relative_error
+from tiny import CONFIG, ids, model, normal, relative_error
 
 from lloco_jax.compression.segments import (
   check_compressor,
@@ -22,6 +22,21 @@ from lloco_jax.nn.llama import Positions, embed, hidden_states, init_params
 LENGTHS = (9, 9, 4, 9, 1, 9)
 
 
+def laid_out(config, vectors, segment, summary):
+  """What is read, in order, and where the summary tokens stand."""
+  if not config.summary_interleaved:
+    inputs = jnp.concatenate([vectors, segment, summary], axis=1)
+    return inputs, np.arange(-summary.shape[1], 0)
+  width, count = segment.shape[1], summary.shape[1]
+  parts, places, there = [vectors], [], vectors.shape[1]
+  for k in range(count):
+    run = [i for i in range(width) if i * count // width == k]
+    parts += [segment[:, run], summary[:, [k]]]
+    there += len(run) + 1
+    places.append(there - 1)
+  return jnp.concatenate(parts, axis=1), np.array(places)
+
+
 @functools.partial(jax.jit, static_argnums=(1, 3))
 def rerun(params, config, tokens, lengths):
   """Summary vectors as the paper has them: all earlier ones run again."""
@@ -32,12 +47,12 @@ def rerun(params, config, tokens, lengths):
   start = 0
   for length in lengths:
     segment = embed(params, tokens[:, start : start + length])
-    inputs = jnp.concatenate([vectors, segment, summary], axis=1)
+    inputs, places = laid_out(config, vectors, segment, summary)
     positions = jnp.broadcast_to(jnp.arange(inputs.shape[1]), inputs.shape[:2])
     hidden, _ = hidden_states(
       params, config, inputs, Positions(positions, positions)
     )
-    new = hidden[:, -config.summary_length :]
+    new = hidden[:, places]
     if config.summary_sharpness:
       powers = jnp.exp(
         config.summary_sharpness * new @ params['lm_head']['kernel']
@@ -56,15 +71,19 @@ def params_of(config, dtype):
   return jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf, dtype)), params)
 
 
-@pytest.mark.parametrize('accumulate, sharpness', [(1, 0), (0, 0), (1, 0.5)])
+@pytest.mark.parametrize(
+  'accumulate, sharpness, interleaved',
+  [(1, 0, 0), (0, 0, 0), (1, 0.5, 0), (1, 0, 1), (0, 0, 1)],
+)
 @pytest.mark.parametrize('dtype, tolerance', [('f8', 1e-9), ('f4', 1e-4)])
 def test_kept_prefix_equals_running_it_again(
-  accumulate, sharpness, dtype, tolerance
+  accumulate, sharpness, interleaved, dtype, tolerance
 ):
   config = dataclasses.replace(
     CONFIG,
     accumulate_summary=bool(accumulate),
     summary_sharpness=float(sharpness),
+    summary_interleaved=bool(interleaved),
   )
   tokens = ids(0, 2, sum(LENGTHS))
   double = jax.enable_x64(True) if dtype == 'f8' else contextlib.nullcontext()
@@ -77,6 +96,31 @@ def test_kept_prefix_equals_running_it_again(
     # Earlier segments matter, or the rerun would prove little.
     alone = compress_ids(params, config, tokens[:, -9:], [9])
     assert relative_error(alone, expected[:, -3:]) > 1e-2
+
+
+@pytest.mark.parametrize('interleaved', [True, False])
+def test_padding_changes_no_vector(interleaved):
+  config = dataclasses.replace(CONFIG, summary_interleaved=interleaved)
+  tokens, lengths = ids(2, 3, 11), (11, 7, 2)
+  with jax.enable_x64(True):
+    params = params_of(config, 'f8')
+    earlier = jnp.asarray(normal(3, 3, 3, config.hidden_size), 'f8')
+
+    def vectors(rows, tokens, lengths):
+      _, state = jax.jit(compress_segment, static_argnums=1)(
+        params,
+        config,
+        jnp.asarray(tokens),
+        jnp.asarray(lengths),
+        init_state(config, earlier[rows], 3),
+      )
+      return state.vectors
+
+    together = vectors(slice(None), tokens, lengths)
+    for row, length in enumerate(lengths):
+      rows = slice(row, row + 1)
+      alone = vectors(rows, tokens[rows, :length], [length])
+      assert relative_error(together[rows], alone) < 1e-9
 
 
 @pytest.mark.parametrize('accumulate', [True, False])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from lloco_jax.nn.autocompressor import owners
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import logits
 
@@ -18,9 +19,9 @@ def naming_loss(
 ):
   """How badly each vector names the tokens that it stands for.
 
-  The k-th of K vectors stands for the k-th of K equal runs of the T tokens,
-  which its state should predict through the head, the rarest above all; or,
-  with `last`, for the k-th of the segment's last K tokens. It teaches a
+  The k-th of K vectors stands for the k-th of K equal runs of its segment
+  (`run_ends`), which its state should predict through the head, the rarest
+  above all; or, with `last`, for the k-th of the last K tokens. It teaches a
   compressor where to look within few tokens of training; answers alone take
   far more (docs/LOG.md).
 
@@ -28,39 +29,35 @@ def naming_loss(
     params: base parameters.
     config: its config.
     states: [B, S, K, D] final hidden states at the summary tokens.
-    segments, lengths: [B, S, T] and [B, S]; K must divide T, unless `last`.
+    segments, lengths: [B, S, T] and [B, S].
     rarity: [V] weight of each token; None weighs all alike.
     last: whether vectors stand for the last tokens.
 
   Returns:
     The weighted mean loss in nats over a vector's tokens, summed over vectors,
     and their number.
-
-  Raises:
-    ValueError: K does not divide T.
   """
   k = config.summary_length
-  batch, count, width = segments.shape
+  width = segments.shape[-1]
   if last:
     places = lengths[..., None] + jnp.arange(-k, 0)
     segments = jnp.take_along_axis(segments, jnp.maximum(places, 0), axis=-1)
-    there, width = places >= 0, k
-  elif width % k:
-    raise ValueError(
-      'Naming needs segments whose length is a multiple of their '
-      f'{k} vectors; these are {width} tokens long.'
-    )
+    there = places >= 0
+    vector = jnp.broadcast_to(jnp.arange(k), segments.shape)
   else:
     there = jnp.arange(width) < lengths[..., None]
-  shape = (batch * count * k, width // k)
-  targets, there = segments.reshape(shape), there.reshape(shape)
-  states = states.reshape(-1, states.shape[-1])
+    vector = owners(lengths, k, width)
   wide = jnp.promote_types(states.dtype, jnp.float32)
   scores = jax.nn.log_softmax(logits(params, config, states).astype(wide))
-  named = jnp.take_along_axis(scores, targets, axis=1)
+  # One index a token, within its segment, so that no device asks another.
+  places = jnp.where(there, vector * scores.shape[-1] + segments, 0)
+  scores = scores.reshape(*segments.shape[:2], -1)
+  named = jnp.take_along_axis(scores, places, axis=-1)
   weights = there.astype(wide)
   if rarity is not None:
-    weights = weights * jnp.asarray(rarity)[targets]
-  total = jnp.sum(weights, axis=1)
-  mean = jnp.sum(named * weights, axis=1) / jnp.maximum(total, 1e-9)
+    weights = weights * jnp.asarray(rarity)[segments]
+  whose = (vector[..., None] == jnp.arange(k)).astype(wide)
+  total = jnp.einsum('bst,bstk->bsk', weights, whose)
+  sums = jnp.einsum('bst,bstk->bsk', named * weights, whose)
+  mean = sums / jnp.maximum(total, 1e-9)
   return -jnp.sum(mean), jnp.sum(total > 0).astype(wide)

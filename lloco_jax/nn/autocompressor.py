@@ -2,7 +2,8 @@
 
 A segment is read behind the summary vectors of the segments before it, and
 its own come from the final hidden states at the summary tokens appended to it
-(Chevalier et al. 2023, section 3; Tan et al. 2024, section 3.1). Earlier
+(Chevalier et al. 2023, section 3; Tan et al. 2024, section 3.1), or spread over
+it (`summary_interleaved`). Earlier
 vectors stand at the same positions every time and see only what is before
 them, so their keys and values never change: they are kept, and only
 [new vectors | segment | summary tokens] runs.
@@ -143,7 +144,11 @@ def compress_segment(
   rows = (batch, pending)
   vector_positions = jnp.broadcast_to(start + jnp.arange(pending), rows)
   segment_positions = jnp.broadcast_to(start + pending + column, (batch, width))
-  summary_positions = start + pending + lengths[:, None] + jnp.arange(count)
+  ends = lengths[:, None]
+  if config.summary_interleaved:
+    ends = run_ends(lengths, count)
+    segment_positions += owners(lengths, count, width)
+  summary_positions = start + pending + ends + jnp.arange(count)
   query = jnp.concatenate(
     [vector_positions, segment_positions, summary_positions], axis=1
   )
@@ -158,18 +163,29 @@ def compress_segment(
     ],
     axis=1,
   ).astype(jnp.int32)
+  query = query.astype(jnp.int32)
+  if config.summary_interleaved:
+    # As they are read, or slots would not tell attention the mask.
+    order = jnp.argsort(key[:, slots.size :], axis=1, stable=True)
+    query = jnp.take_along_axis(query, order, axis=1)
+    own = jnp.take_along_axis(key[:, slots.size :], order, axis=1)
+    key = jnp.concatenate([key[:, : slots.size], own], axis=1)
+    embeddings = jnp.take_along_axis(embeddings, order[..., None], axis=1)
 
   hidden, new = hidden_states(
     params,
     config,
     embeddings,
-    Positions(query.astype(jnp.int32), key),
+    Positions(query, key),
     adapter,
     cache=state.prefix if slots.size else None,
     dropout_key=dropout_key,
     remat=remat,
     kept=pending,
   )
+  if config.summary_interleaved:
+    back = jnp.argsort(order, axis=1)
+    hidden = jnp.take_along_axis(hidden, back[..., None], axis=1)
   hidden = hidden[:, pending:]
   summaries = summary_vectors(params, config, hidden[:, width:])
   summaries = constrain(summaries, 'batch', None, None)
@@ -179,6 +195,27 @@ def compress_segment(
   else:
     state = state.replace(vectors=summaries)
   return hidden, state
+
+
+def run_ends(lengths, count: int) -> jax.Array:
+  """Where the runs of a segment end that its vectors stand for.
+
+  Args:
+    lengths: [...] tokens of the segments.
+    count: vectors of each, K.
+
+  Returns:
+    [..., K] tokens up to the end of each of K runs, as equal as can be; some
+    are empty where there are fewer tokens than vectors.
+  """
+  return -(-jnp.arange(1, count + 1) * lengths[..., None] // count)
+
+
+def owners(lengths, count: int, width: int) -> jax.Array:
+  """The vector [..., T], from 0 up, in whose run each token is; K behind."""
+  ends = run_ends(lengths, count)
+  column = jnp.arange(width)[:, None]
+  return jnp.sum(ends[..., None, :] <= column, axis=-1)
 
 
 def summary_vectors(params: dict, config: LlamaConfig, states) -> jax.Array:

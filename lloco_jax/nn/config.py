@@ -45,6 +45,10 @@ class LlamaConfig:
   # by softmax(summary_sharpness * its logits): a vector such as the base has
   # always read, which a compressor trained on few tokens would not find.
   summary_sharpness: float = 0.0
+  # Ours: each summary token stands behind its own run of the segment, not all
+  # at the end, so that it finds its tokens right before it (Zhang et al. 2024,
+  # arXiv 2401.03462).
+  summary_interleaved: bool = False
 
   @classmethod
   def from_huggingface(cls, fields: dict) -> 'LlamaConfig':
@@ -104,6 +108,7 @@ class LlamaConfig:
       summary_length=fields.get('summary_length') or 0,
       accumulate_summary=bool(fields.get('accumulate_summary', True)),
       summary_sharpness=float(fields.get('summary_sharpness', 0.0)),
+      summary_interleaved=bool(fields.get('summary_interleaved', False)),
     )
 
   @classmethod

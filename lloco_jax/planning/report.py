@@ -129,6 +129,7 @@ def _network(config):
       network,
       summary_length=summary.length,
       summary_sharpness=summary.sharpness,
+      summary_interleaved=summary.interleaved,
     )
   if not folder:
     return network

@@ -28,7 +28,12 @@ from lloco_jax.weights.huggingface import (
 FIELDS = 'compressor.json'
 SUMMARY_TOKENS = 'summary_tokens.safetensors'
 # Of the config, that decide what a vector is.
-_SUMMARY_FIELDS = ('summary_length', 'accumulate_summary', 'summary_sharpness')
+_SUMMARY_FIELDS = (
+  'summary_length',
+  'accumulate_summary',
+  'summary_sharpness',
+  'summary_interleaved',
+)
 _TENSOR = 'embed_summary.weight'
 _FILES = (FIELDS, SUMMARY_TOKENS, peft.CONFIG, peft.WEIGHTS)
 # Shipped with the package, by the name of their base.
