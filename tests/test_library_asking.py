@@ -134,6 +134,20 @@ def test_an_adapter_in_its_place_is_found_without_a_name(library, adapter):
     place.unlink()
 
 
+def test_a_library_may_be_moved_with_its_adapters(library, adapter, tmp_path):
+  first, second = tmp_path / 'first', tmp_path / 'second'
+  shutil.copytree(library.folder, first)
+  shutil.copytree(adapter[0], first / 'training/birds/adapter')
+  own = Library(first, library.model, encode)
+  own.name_adapter('birds', str(first / 'training/birds/adapter'), 'qasper')
+  own.name_adapter('mills', str(adapter[0]), 'plain')
+  first.rename(second)
+  assert Library(second, library.model, encode).adapter_folders() == {
+    'birds': (str(second / 'training/birds/adapter'), 'qasper'),
+    'mills': (str(adapter[0].resolve()), 'plain'),
+  }
+
+
 def test_adapters_that_are_refused(library, adapter, tmp_path):
   folder = str(adapter[0])
   with pytest.raises(ValueError, match="no group 'x'; it has birds, mills"):

@@ -245,7 +245,7 @@ class Library:
       try:
         named = json.loads(path.read_text('utf-8'))
         found |= {
-          group: (each['folder'], each['prompt'])
+          group: (self._inside(each['folder']), each['prompt'])
           for group, each in named.items()
         }
       except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -275,12 +275,20 @@ class Library:
       )
     peft.load_adapter(folder, self.model.config, self.model.fingerprint)
     place = pathlib.Path(folder).expanduser()
-    place = str(place.resolve() if place.exists() else folder)
+    if place.exists():
+      folder, own = str(place.resolve()), self.folder.resolve()
+      if place.resolve().is_relative_to(own):
+        # The library may be moved.
+        folder = f'./{place.resolve().relative_to(own)}'
     with self.alone():
       path = self.folder / _ADAPTERS
       named = json.loads(path.read_text('utf-8')) if path.is_file() else {}
-      named[group] = {'folder': place, 'prompt': prompt}
+      named[group] = {'folder': folder, 'prompt': prompt}
       write_file(path, json.dumps(named, indent=2) + '\n')
+
+  def _inside(self, folder: str) -> str:
+    """A folder as `name_adapter` wrote it; './' is the library's own."""
+    return str(self.folder / folder) if folder.startswith('./') else folder
 
   def adapter(self, group: str) -> tuple[Adapter | None, Prompt]:
     """The adapter of a group, None where it has none, and its prompt.
