@@ -1,6 +1,7 @@
 """Files that are seen whole or not at all, also after a kill; locks."""
 
 import contextlib
+import errno
 import os
 import pathlib
 import uuid
@@ -16,6 +17,9 @@ def replacing(path: pathlib.Path):
   """Gives a path to write; it becomes `path` once all of it is on the disk.
 
   A failure leaves what was there; a kill may leave `.NAME.*.part` beside it.
+
+  Raises:
+    OSError: it cannot be written; a full disk is told with what helps.
   """
   temporary = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.part')
   try:
@@ -23,9 +27,19 @@ def replacing(path: pathlib.Path):
     with temporary.open('rb') as file:
       os.fsync(file.fileno())
     os.replace(temporary, path)
-  except BaseException:
+  except BaseException as error:
     temporary.unlink(missing_ok=True)
+    if getattr(error, 'errno', None) == errno.ENOSPC:
+      raise disk_is_full(path) from error
     raise
+
+
+def disk_is_full(path: pathlib.Path) -> OSError:
+  """The error of a disk that has no room for a path."""
+  return OSError(
+    f'The disk is full, so {path} cannot be written; free some space and give '
+    'the same command again.'
+  )
 
 
 def write_file(path: pathlib.Path, content: bytes | str) -> None:

@@ -553,6 +553,48 @@ def test_killed_at_any_step_the_next_call_completes_it(
   assert state(after) == state(fresh)
 
 
+def may_mount() -> bool:
+  command = ['unshare', '--map-root-user', '--mount', 'true']
+  try:
+    return subprocess.run(command, capture_output=True).returncode == 0
+  except OSError:
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+  not may_mount(), reason='needs unshare and the right to mount a small disk'
+)
+@pytest.mark.parametrize('kilobytes', [60, 200, 380])
+def test_a_disk_that_fills_up(tmp_path, model, files, kilobytes):
+  """By summaries at first, then by the catalogue; with room it goes on."""
+  for number in range(30):
+    (files / f'{number}.txt').write_text(text_of(number, 500))
+  disk = tmp_path / 'disk'
+  disk.mkdir()
+  library = f'{sys.executable} -m lloco_jax library'
+  add = (
+    f'{library} add {files} --group=mills --library={disk}/library '
+    f'--model={model.name} --part_characters=400'
+  )
+  program = (
+    f'mount -t tmpfs -o size={kilobytes}k tmpfs {disk} && {add}; '
+    f'echo ended with $? >&2; mount -o remount,size=64m {disk} && {add} && '
+    f'{library} verify --library={disk}/library'
+  )
+  done = subprocess.run(
+    ['unshare', '--map-root-user', '--mount', 'sh', '-c', program],
+    capture_output=True,
+    text=True,
+    env={**os.environ, 'PYTHONPATH': os.pathsep.join(sys.path)},
+  )
+  assert done.returncode == 0, done.stderr
+  sentence, ended = done.stderr.strip().splitlines()
+  assert sentence.startswith(f'OSError: The disk is full, so {disk}/library')
+  assert ended == 'ended with 1'
+  assert 'documents verified: 0 damaged, 0 leftovers' in done.stdout
+
+
 @pytest.mark.slow
 def test_two_processes_at_once(tmp_path, model, files):
   """One is told in a sentence or comes after; nothing is lost or doubled."""

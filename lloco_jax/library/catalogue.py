@@ -18,6 +18,7 @@ import pathlib
 
 import numpy as np
 
+from lloco_jax.files import disk_is_full
 from lloco_jax.library.folder import document_name
 from lloco_jax.retrieval.extra import need
 
@@ -268,6 +269,8 @@ class Catalogue:
       yield
     except RuntimeError as error:
       said = str(error).strip().splitlines()[0][:300]
+      if 'No space left' in said:
+        raise disk_is_full(self._folder) from error
       raise OSError(
         f'The catalogue {self._folder} cannot be read or written ({said}).'
       ) from error
