@@ -7,7 +7,7 @@ from conftest import ROOT
 from official_files import WRITERS
 import pytest
 
-from configs import common
+from configs import common, small
 from lloco_jax.data.longbench import TASKS
 from lloco_jax.data.prompts import PROMPTS, Prompt
 from lloco_jax.evaluation.scoring import METRICS
@@ -173,3 +173,24 @@ def test_ones_own_data_is_used_without_limits(model):
     '_examples', '_per_document'))]  # fmt: skip
   assert len(limits) == 5
   assert not any(config.data[name] for name in limits)
+
+
+@pytest.mark.parametrize('name', small.EXPERIMENTS)
+def test_small_experiments_are_those_of_the_data_set_but_for_their_size(name):
+  ours, theirs = flat(small.get_config(name)), flat(load(name, 'smollm2'))
+  assert {key for key in ours if ours[key] != theirs[key]} <= {
+    'name',
+    'data.train_documents',
+    'data.train_examples',
+    'data.validation_examples',
+    'batch.questions_per_row',
+    'training.optimizer.learning_rate',
+    'training.checkpoint_every',
+    'evaluation.retrieval',
+  }
+  assert (ours['data.train_examples'], ours['data.validation_examples']) == (
+    1500,
+    200,
+  )
+  with pytest.raises(ValueError, match="no small experiment 'x'; use one of"):
+    small.get_config('x')
