@@ -11,11 +11,17 @@ with many of its questions, and the rate is that of the demo: so few steps teach
 a model of this size nothing at the paper's.
 """
 
-from configs import fairytaleqa, squad
+from configs import fairytaleqa, qmsum, quality, squad
 
-EXPERIMENTS = {'fairytaleqa': fairytaleqa, 'squad': squad}
-# Documents to train on that have about 1,500 questions.
-_TRAIN_DOCUMENTS = {'fairytaleqa': 40}
+EXPERIMENTS = {
+  'fairytaleqa': fairytaleqa,
+  'squad': squad,
+  'qmsum': qmsum,
+  'quality': quality,
+}
+# Documents to train on, and to score: where there are more than the questions
+# need, or than two cores read in an hour.
+_DOCUMENTS = {'fairytaleqa': (40, 0), 'qmsum': (20, 20)}
 
 
 def get_config(name='fairytaleqa'):
@@ -26,7 +32,9 @@ def get_config(name='fairytaleqa'):
     )
   config = EXPERIMENTS[name].get_config('smollm2')
   config.name = f'small_{name}'
-  config.data.train_documents = _TRAIN_DOCUMENTS.get(name, 0)
+  train, validation = _DOCUMENTS.get(name, (0, 0))
+  config.data.train_documents = train
+  config.data.validation_documents = validation
   config.data.train_examples = 1500
   config.data.validation_examples = 200
   config.batch.questions_per_row = 40

@@ -103,7 +103,10 @@ def finetuning(dtype, layers=2, remat='projections'):
 
 
 def compressor_training(dtype):
+  """With summary tokens spread over segments; `summaries` has them behind."""
   model, adapter = network(dtype)
+  config = dataclasses.replace(model.config, summary_interleaved=True)
+  model = dataclasses.replace(model, config=config)
   lora = LoraConfig(adapter.rank, adapter.alpha, 0.0, adapter.targets)
   table = model.params['embed_summary']['embedding']
   batch = {

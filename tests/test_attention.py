@@ -67,22 +67,18 @@ def test_equals_loops(grouped):
   assert relative_error(attention(*arrays(), *rest), expected) < 1e-5
 
 
-@pytest.mark.parametrize(
-  'block, layout_is_causal', [(4, True), (5, False), (12, True)]
-)
-def test_blocks_equal_the_whole(block, layout_is_causal):
+@pytest.mark.parametrize('block', [4, 5, 12])
+def test_blocks_equal_the_whole(block):
   """Also where the last block is short, in value and gradients."""
   positions = ragged()
 
-  def loss(arrays, block, layout_is_causal):
-    output = attention(
-      *arrays, *positions, layout_is_causal=layout_is_causal, block=block
-    )
+  def loss(arrays, block):
+    output = attention(*arrays, *positions, block=block)
     return jnp.sum(output**3), output
 
-  run = jax.jit(jax.grad(loss, has_aux=True), static_argnums=(1, 2))
-  expected, whole = run(arrays(), T, True)
-  actual, blocked = run(arrays(), block, layout_is_causal)
+  run = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
+  expected, whole = run(arrays(), T)
+  actual, blocked = run(arrays(), block)
   assert relative_error(blocked, whole) < 1e-5
   for one, other in zip(actual, expected):
     assert relative_error(one, other) < 1e-5
@@ -99,17 +95,6 @@ def test_memory_does_not_grow_with_the_keys():
     return run.memory_analysis().temp_size_in_bytes
 
   assert temporary(8192) < 1.5 * temporary(1024)
-
-
-def test_only_a_causal_layout_leaves_keys_out():
-  """A decode cache has its new keys in front of free slots or anywhere."""
-  query, key, value = arrays()
-  q_positions = jnp.broadcast_to(jnp.arange(T), (B, T)) + S
-  k_positions = jnp.broadcast_to(jnp.arange(S)[::-1], (B, S))
-  rest = (q_positions, k_positions)
-  expected = by_loops(query, key, value, *rest, None, None)
-  actual = attention(query, key, value, *rest, layout_is_causal=False, block=4)
-  assert relative_error(actual, expected) < 1e-5
 
 
 @pytest.mark.parametrize('few', [False, True])

@@ -288,3 +288,22 @@ def test_a_model_first_used_in_a_traced_program_can_be_used_again():
   tokens = lloco.generate(model, ids, context, max_new_tokens=2)
   expected = generate(ids, context, max_new_tokens=2)
   np.testing.assert_array_equal(tokens, expected)
+
+
+def test_a_step_copies_no_cache():
+  """It is written in place: beside it there is less than a layer's. With one
+  row the compiler had copied all of it."""
+  model, slots = tiny.model(), 4096
+  ids, context = prompts()
+  lengths = jnp.asarray(LENGTHS[:1])[:, None]
+  there = jnp.asarray(CONTEXT_LENGTHS[:1])
+  reads = (context[:1], there, ids[:1, None], lengths)
+  scores, cache = jax.eval_shape(
+    lambda: prefill(model.params, CONFIG, *reads, new_slots=slots)
+  )
+  program = decoding.decode_in_place.lower(
+    model.unstacked_params, CONFIG, scores, cache, lengths, None, None,
+    jax.random.key(0), slots + 1, 0.0, 1.0, (),
+  ).compile()  # fmt: skip
+  beside = program.memory_analysis().temp_size_in_bytes
+  assert beside < cache.layers[0].key.size * 4

@@ -23,7 +23,7 @@ from lloco_jax.nn.llama import (
   logits,
 )
 from lloco_jax.nn.lora import Adapter
-from lloco_jax.nn.placement import constrain
+from lloco_jax.nn.placement import constrain, placement_in_use
 
 
 @struct.dataclass
@@ -38,6 +38,23 @@ class Cache:
   layers: list | KeyValues
   positions: jax.Array
   groups: jax.Array
+
+
+def join_heads(layers):
+  """A cache's layers as a loop should carry them: [B K, S, H].
+
+  Products have one axis of batch. With two, a CPU copied all of the cache at
+  every step (docs/LOG.md). On a mesh, which shares out rows and heads apart,
+  and where layers are stacked, they stay as they are.
+  """
+  if isinstance(layers, KeyValues) or placement_in_use() is not None:
+    return layers
+  return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), layers)
+
+
+def part_heads(layers, like):
+  """The opposite of `join_heads`, in the shapes of other layers."""
+  return jax.tree.map(lambda leaf, old: leaf.reshape(old.shape), layers, like)
 
 
 @functools.partial(jax.jit, static_argnames=('config', 'new_slots', 'stacked'))
@@ -210,9 +227,9 @@ def decode_in_place(
   tokens = choose(0, first_logits)
   # A loop that stops early leaves the stop token in the rest.
   output = jnp.broadcast_to(tokens[..., None], (batch, questions, steps))
-  carry = (jnp.int32(1), tokens, output, stopped(tokens), cache)
-  step, tokens, output, _, cache = jax.lax.while_loop(
-    unfinished, advance, carry
-  )
+  joined = cache.replace(layers=join_heads(cache.layers))
+  carry = (jnp.int32(1), tokens, output, stopped(tokens), joined)
+  step, tokens, output, _, used = jax.lax.while_loop(unfinished, advance, carry)
+  used = used.replace(layers=part_heads(used.layers, cache.layers))
   unwritten = jnp.arange(steps) >= step
-  return jnp.where(unwritten, tokens[..., None], output), cache
+  return jnp.where(unwritten, tokens[..., None], output), used

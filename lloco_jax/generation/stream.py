@@ -14,7 +14,7 @@ from lloco_jax.generation.answering import (
   check_room,
   embed_contexts,
 )
-from lloco_jax.generation.decoding import Cache, prefill
+from lloco_jax.generation.decoding import Cache, join_heads, prefill
 from lloco_jax.generation.sampling import likeliest
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
@@ -49,6 +49,11 @@ def _advance(
   )
   following = likeliest(logits(params, config, hidden))
   return following, Cache(layers, positions, groups)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _joined(cache):
+  return cache.replace(layers=join_heads(cache.layers))
 
 
 class Stream:
@@ -111,12 +116,14 @@ class Stream:
     cache = jax.tree.map(
       lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), cache
     )
+    cache = jax.eval_shape(_joined, cache)
     self._advance = _advance.lower(
       self._params, config, one, cache, scalar, one, adapter
     ).compile()
 
   def __iter__(self) -> Iterator[int]:
     scores, cache = self._prefill(*self._reading)
+    cache = _joined(cache)
     token = likeliest(scores)
     for step in range(self._steps):
       if int(token[0, 0]) in self._stop:

@@ -14,6 +14,7 @@ scores and the slots of the keys tell the mask, so that they can say it exactly.
 """
 
 import functools
+import math
 
 import jax
 from jax.ad_checkpoint import checkpoint_name
@@ -76,22 +77,23 @@ def attention(
   key_positions,
   query_groups=None,
   key_groups=None,
-  layout_is_causal=True,
   shared=None,
   block=None,
 ):
   """Softmax attention whose memory does not grow with the keys' scores.
+
+  The queries are the last T of the S keys, and a query sees no key behind its
+  own and every one before it that is not UNSEEN, groups aside. So queries can
+  leave out the keys after them; `cached_attention` is for keys that lie
+  otherwise.
 
   Args:
     query: [B, T, N, H].
     key, value: [B, S, K, H].
     query_positions, key_positions: int32 [B, T] and [B, S].
     query_groups, key_groups: int32 [B, T] and [B, S], or None.
-    layout_is_causal: the queries are the last T of the S keys, and a query
-      sees no key behind its own and every one before it that is not UNSEEN,
-      groups aside. So queries can leave out the keys after them.
-    shared: with groups and a causal layout, that the first so many keys are
-      SHARED and behind them each group is one run; None if it is not so.
+    shared: with groups, that the first so many keys are SHARED and behind them
+      each group is one run; None if it is not so.
     block: queries whose [B, N, block, S] scores exist at a time, by the back
       end 'xla'; None for `query_block(S)`, or another back end.
 
@@ -99,7 +101,7 @@ def attention(
     [B, T, N, H]; what padding gets is undefined, but finite.
   """
   t, s = query.shape[1], key.shape[1]
-  slots_tell = layout_is_causal and (key_groups is None or shared is not None)
+  slots_tell = key_groups is None or shared is not None
   if block is None and slots_tell and t > query_block(s):
     name = IN_USE.value or _OF_PLATFORM.get(jax.default_backend(), 'xla')
     if name == 'splash' and splash.can(query, s, key_groups is not None):
@@ -109,7 +111,7 @@ def attention(
       return checkpoint_name(_cudnn(query, key, value, *positions), 'attention')
   output = _by_blocks(
     query, key, value, query_positions, key_positions, query_groups,
-    key_groups, layout_is_causal, block,
+    key_groups, block,
   )  # fmt: skip
   return checkpoint_name(output, 'attention')
 
@@ -125,12 +127,12 @@ def cached_attention(
 ):
   """`attention` over a decode cache, where keys lie anywhere.
 
-  `key` and `value` are [B, K, S, H], as the products want them: a step reads
-  all of them, and turning them would take longer than the products.
+  `key` and `value` are [B, K, S, H] or [B K, S, H], as the products want
+  them: a step reads all of them, and turning them would take longer.
   """
   queries = (query, query_positions, query_groups)
   keys = (key, value, key_positions, key_groups)
-  block = query_block(key.shape[2])
+  block = query_block(key.shape[-2])
   if query.shape[1] <= block:
     return _attend(queries, keys)
   return _attend_in_blocks(queries, keys, block)
@@ -186,7 +188,7 @@ def _on_mesh(run, query, key, value, *rows):
 
 def _by_blocks(
   query, key, value, query_positions, key_positions, query_groups, key_groups,
-  layout_is_causal, block,
+  block,
 ):  # fmt: skip
   """The back end 'xla': one block of queries at a time."""
   t, s = query.shape[1], key.shape[1]
@@ -197,16 +199,15 @@ def _by_blocks(
   keys = (key, value, key_positions, key_groups)
   if t <= block:
     return _attend(queries, keys)
-  parts = max(round(PARTS * t / s), 1) if layout_is_causal else 1
+  parts = max(round(PARTS * t / s), 1)
   part = -(-t // (parts * block)) * block
   outputs = []
   for start in range(0, t, part):
     stop = min(start + part, t)
-    seen = s - t + stop if layout_is_causal else s
     outputs.append(
       _attend_in_blocks(
         jax.tree.map(lambda x, a=start, b=stop: x[:, a:b], queries),
-        _first_keys(keys, seen),
+        _first_keys(keys, s - t + stop),
         block,
       )
     )
@@ -243,11 +244,14 @@ def _attend(queries, keys):
   query, query_positions, query_groups = queries
   key, value, key_positions, key_groups = keys
   b, t, n, h = query.shape
-  k = key.shape[1]
+  *lead, s, _ = key.shape
+  k = math.prod(lead) // b
   wide = jnp.promote_types(query.dtype, 'f4')
   einsum = functools.partial(jnp.einsum, preferred_element_type=wide)
   query = query.reshape(b, t, k, n // k, h).transpose(0, 2, 3, 1, 4)
-  scores = einsum('bkgth,bksh->bkgts', query, key) / np.sqrt(h)
+  query = query.reshape(*lead, n // k, t, h)
+  scores = einsum('...gth,...sh->...gts', query, key) / np.sqrt(h)
+  scores = scores.reshape(b, k, n // k, t, s)
   mask = visible(query_positions, key_positions, query_groups, key_groups)
   # Finite, so that a padded query, which sees nothing, is not a NaN.
   scores = jnp.where(mask[:, None, None], scores, jnp.finfo(wide).min)
@@ -255,6 +259,7 @@ def _attend(queries, keys):
   weights = jnp.exp(scores - most)
   # The few outputs are divided by the sums, not the many weights.
   sums = jnp.sum(weights, axis=-1, keepdims=True)
-  output = einsum('bkgts,bksh->bkgth', weights.astype(value.dtype), value)
-  output = (output / sums).astype(value.dtype)
+  weights = weights.astype(value.dtype).reshape(*lead, n // k, t, s)
+  output = einsum('...gts,...sh->...gth', weights, value)
+  output = (output.reshape(*sums.shape[:-1], h) / sums).astype(value.dtype)
   return output.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)

@@ -130,7 +130,10 @@ class Attention(nn.Module):
     else:
       new = jax.tree.map(
         lambda old, now: jax.lax.dynamic_update_slice_in_dim(
-          old, now, slot, axis=2
+          old,
+          now.reshape(*old.shape[:-2], *now.shape[-2:]),
+          slot,
+          axis=old.ndim - 2,
         ),
         cache,
         new.turned,

@@ -14,6 +14,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from lloco_jax.generation.decoding import join_heads, part_heads
 from lloco_jax.generation.sampling import sample_rows
 from lloco_jax.nn.attention import UNSEEN
 from lloco_jax.nn.config import LlamaConfig
@@ -308,10 +309,12 @@ def advance(
     return step + 1, slots, output.at[step].set(fresh)
 
   output = jnp.full((steps, busy.size), NOTHING, jnp.int32)
-  _, slots, output = jax.lax.while_loop(
-    unfinished, generate, (jnp.int32(0), slots, output)
+  joined = slots.replace(layers=join_heads(slots.layers))
+  _, used, output = jax.lax.while_loop(
+    unfinished, generate, (jnp.int32(0), joined, output)
   )
-  return slots, output
+  used = used.replace(layers=part_heads(used.layers, slots.layers))
+  return used, output
 
 
 def _is_stop(tokens, stop_tokens):
