@@ -1,4 +1,4 @@
-r"""Experiments at the size of two CPU cores: the tables of docs/results.md.
+r"""Experiments at the size of two CPU cores.
 
     python train.py --config=configs/small.py:fairytaleqa \
       --config.data.path=FOLDER
