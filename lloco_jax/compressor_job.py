@@ -30,6 +30,7 @@ from lloco_jax.weights.compressor import (
   fingerprint,
   load_compressor,
   save_compressor,
+  with_summaries,
 )
 
 READERS = ('base', 'compressor')
@@ -76,12 +77,7 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
   tokenizer = model.need_tokenizer()
   model = dataclasses.replace(
     model,
-    config=dataclasses.replace(
-      model.config,
-      summary_length=config.summary.length,
-      summary_sharpness=config.summary.sharpness,
-      summary_interleaved=config.summary.interleaved,
-    ),
+    config=with_summaries(model.config, config.summary),
   )
   start, fingerprints = None, {}
   if config.start:

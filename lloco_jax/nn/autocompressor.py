@@ -3,10 +3,9 @@
 A segment is read behind the summary vectors of the segments before it, and
 its own come from the final hidden states at the summary tokens appended to it
 (Chevalier et al. 2023, section 3; Tan et al. 2024, section 3.1), or spread over
-it (`summary_interleaved`). Earlier
-vectors stand at the same positions every time and see only what is before
-them, so their keys and values never change: they are kept, and only
-[new vectors | segment | summary tokens] runs.
+it (`summary_interleaved`). Earlier vectors stand at the same positions every
+time and see only what is before them, so their keys and values never change:
+they are kept, and only [new vectors | segment | summary tokens] runs.
 """
 
 import functools

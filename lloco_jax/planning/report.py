@@ -22,6 +22,7 @@ from lloco_jax.weights.compressor import (
   read_fields,
   shipped_compressor,
   summary_fields,
+  with_summaries,
 )
 from lloco_jax.weights.published import read_config
 
@@ -124,13 +125,7 @@ def _network(config):
   network = read_config(config.model.name)
   folder = config.model.get('compressor', '')
   if config.job == 'compressor':
-    summary = config.summary
-    return dataclasses.replace(
-      network,
-      summary_length=summary.length,
-      summary_sharpness=summary.sharpness,
-      summary_interleaved=summary.interleaved,
-    )
+    return with_summaries(network, config.summary)
   if not folder:
     return network
   if folder == 'shipped':

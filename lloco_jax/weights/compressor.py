@@ -199,6 +199,16 @@ def summary_fields(fields: dict) -> dict:
   }
 
 
+def with_summaries(config: LlamaConfig, chosen) -> LlamaConfig:
+  """A base's config as that of a compressor; `chosen` is `config.summary`."""
+  return dataclasses.replace(
+    config,
+    summary_length=chosen.length,
+    summary_sharpness=chosen.sharpness,
+    summary_interleaved=chosen.interleaved,
+  )
+
+
 def fingerprint(model: Model, folder) -> str:
   """Identifies a compressor by its base and the content of its folder."""
   folder = pathlib.Path(folder)
