@@ -111,6 +111,47 @@ def lora():
   return config
 
 
+def dataset():
+  """Documents and examples."""
+  config = ml_collections.ConfigDict()
+  # 'reports' are made from the seed. The others are read from the folder
+  # `path`: 'jsonl', your own (data/jsonl.py), or official files of 'scrolls',
+  # 'quality', 'qmsum', 'squad', 'fairytaleqa', 'hotpotqa', 'longbench', which
+  # with '' tensorflow_datasets may have, or come from their address. Of
+  # 'needle' it is a file or folder of texts to hide needles in (.txt, .md,
+  # .jsonl); '' makes such texts.
+  config.source = 'jsonl'
+  config.path = ''
+  # SCROLLS' or LongBench's task, SQuAD's version, HotpotQA's setting; what a
+  # document of FairytaleQA is, of 'stories' and 'sections'; of needles
+  # 'random', of cities, or 'fixed', which has no training split.
+  config.part = ''
+  # Of the reports, of `validation_share`, and of what the limits below take.
+  config.seed = 0
+  # Where the data has no training split: the share of its documents that
+  # validate; the others train. 0 leaves the data as it is.
+  config.validation_share = 0.0
+  # Finetune on every answer of a question, not on the first alone.
+  config.teach_every_answer = False
+  # Limits, 0 for all; how many reports are made. Those of validation hold for
+  # any split that is evaluated.
+  config.train_documents = 0
+  config.train_examples = 0
+  config.validation_documents = 0
+  config.validation_examples = 0
+  config.questions_per_document = 0
+  # Words of a made report: the range its length is drawn from.
+  config.words = (1300, 4900)
+  config.needle = ml_collections.ConfigDict()
+  # A document for each length (in tokens of the model), each depth of its
+  # needle (in percent) and each repeat.
+  config.needle.lengths = (1000, 2000, 4000, 8000)
+  config.needle.depths = (0, 11, 22, 33, 44, 56, 67, 78, 89, 100)
+  config.needle.train_repeats = 1
+  config.needle.validation_repeats = 1
+  return config
+
+
 def finetuning(name):
   """An experiment of the paper: compress, finetune, evaluate."""
   config = ml_collections.ConfigDict()
@@ -120,41 +161,7 @@ def finetuning(name):
   config.mesh = mesh()
   config.model = model()
 
-  config.data = ml_collections.ConfigDict()
-  # 'reports' are made from the seed. The others are read from the folder
-  # `path`: 'jsonl', your own (data/jsonl.py), or official files of 'scrolls',
-  # 'quality', 'qmsum', 'squad', 'fairytaleqa', 'hotpotqa', 'longbench', which
-  # with '' tensorflow_datasets may have, or come from their address. Of
-  # 'needle' it is a file or folder of texts to hide needles in (.txt, .md,
-  # .jsonl); '' makes such texts.
-  config.data.source = 'jsonl'
-  config.data.path = ''
-  # SCROLLS' or LongBench's task, SQuAD's version, HotpotQA's setting; of
-  # needles 'random', of cities, or 'fixed', which has no training split.
-  config.data.part = ''
-  # Of the reports, of `validation_share`, and of what the limits below take.
-  config.data.seed = 0
-  # Where the data has no training split: the share of its documents that
-  # validate; the others train. 0 leaves the data as it is.
-  config.data.validation_share = 0.0
-  # Finetune on every answer of a question, not on the first alone.
-  config.data.teach_every_answer = False
-  # Limits, 0 for all; how many reports are made. Those of validation hold for
-  # any split that is evaluated.
-  config.data.train_documents = 0
-  config.data.train_examples = 0
-  config.data.validation_documents = 0
-  config.data.validation_examples = 0
-  config.data.questions_per_document = 0
-  # Words of a made report: the range its length is drawn from.
-  config.data.words = (1300, 4900)
-  config.data.needle = ml_collections.ConfigDict()
-  # A document for each length (in tokens of the model), each depth of its
-  # needle (in percent) and each repeat.
-  config.data.needle.lengths = (1000, 2000, 4000, 8000)
-  config.data.needle.depths = (0, 11, 22, 33, 44, 56, 67, 78, 89, 100)
-  config.data.needle.train_repeats = 1
-  config.data.needle.validation_repeats = 1
+  config.data = dataset()
 
   config.compression = ml_collections.ConfigDict()
   config.compression.segment_length = 1536
@@ -330,10 +337,12 @@ def compressor(name):
   config.start = ''
 
   config.data = ml_collections.ConfigDict()
-  # 'passages' are made, with questions; 'texts' are the .txt, .md and .jsonl
+  # 'passages' are made, with questions; 'questions' are those of `dataset`
+  # about its documents that fit a row; 'texts' are the .txt, .md and .jsonl
   # files of the folder `path`, without documents whose names begin with one
-  # of `leave_out`.
+  # of `leave_out`. Several, with commas between them, take turns.
   config.data.source = 'passages'
+  config.data.dataset = dataset()
   config.data.path = ''
   config.data.leave_out = ()
   # Tokens of a segment; of texts they are drawn from `shortest` up.

@@ -13,6 +13,7 @@ from configs import common
 
 def get_config(model='llama2-7b'):
   config = common.paper('fairytaleqa', model, 'fairytaleqa', 'plain')
+  config.data.part = 'stories'
   config.batch.questions_per_row = 8
   config.training.accumulation = 1
   config.evaluation.metric = 'f1'

@@ -1,14 +1,19 @@
 """The job that trains a compressor, and the evaluation of one."""
 
 import dataclasses
+import functools
 import itertools
 
+import grain
 import jax
 from ml_collections import ConfigDict
+import numpy as np
 
 from lloco_jax.data.passages import (
+  AskedPassages,
   PassageConfig,
   first_segments,
+  make_passage,
   passage_batches,
 )
 from lloco_jax.data.rarity import token_rarity
@@ -19,7 +24,7 @@ from lloco_jax.evaluation.probes import make_probes, probe_losses
 from lloco_jax.finetuning.compressor import Compressor, compressor_task
 from lloco_jax.finetuning.loop import TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
-from lloco_jax.inputs import load_models
+from lloco_jax.inputs import load_dataset, load_models
 from lloco_jax.nn.lora import LoraConfig
 from lloco_jax.processes import is_first, wait_for_all
 from lloco_jax.progress import Progress
@@ -64,7 +69,8 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
       f"config.summary.named is '{config.summary.named}'; it must be one of "
       f'{", ".join(NAMED)}.'
     )
-  asks = _source(config) == 'passages' and config.data.questions
+  sources = _sources(config)
+  asks = config.data.questions and sources != ['texts']
   chosen = config.summary
   if not (asks or chosen.language or chosen.naming or chosen.distillation):
     raise ValueError(
@@ -83,7 +89,7 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
   if config.start:
     start = Compressor(*load_compressor(config.start, model))
     fingerprints['start'] = fingerprint(model, config.start)
-  batches, counted, tokens = _SOURCES[_source(config)](config, tokenizer)
+  batches, counted, tokens = _mixture(config, sources, tokenizer)
   rarity = None
   if config.summary.naming and config.summary.rarity:
     rarity = token_rarity(counted, tokenizer.vocab_size, config.summary.rarity)
@@ -226,27 +232,66 @@ def _check_evaluation(config: ConfigDict) -> None:
     )
 
 
-def _source(config: ConfigDict) -> str:
-  if config.data.source not in _SOURCES:
+def _sources(config: ConfigDict) -> list[str]:
+  names = config.data.source.split(',')
+  for name in names:
+    if name not in _SOURCES:
+      raise ValueError(
+        f"config.data.source is '{config.data.source}'; it must be one of "
+        f'{", ".join(_SOURCES)}, or several with commas between them.'
+      )
+  if 'questions' in names and not config.data.questions:
     raise ValueError(
-      f"config.data.source is '{config.data.source}'; it must be one of "
-      f'{", ".join(_SOURCES)}.'
+      "config.data.source has 'questions', but config.data.questions is 0; "
+      'say how many are asked about a passage.'
     )
-  return config.data.source
+  return names
+
+
+def _mixture(config: ConfigDict, names: list[str], tokenizer):
+  """Batches of the sources in turn, texts to count tokens in, tokens of a row.
+
+  A source that is named twice gives twice as many batches.
+  """
+  made = {
+    name: _SOURCES[name](config, tokenizer) for name in dict.fromkeys(names)
+  }
+  shares = [names.count(name) for name in made]
+  batches, counted, tokens = zip(*made.values())
+  return (
+    grain.MapDataset.mix(batches, shares) if len(made) > 1 else batches[0],
+    itertools.chain(*counted),
+    round(np.average(tokens, weights=shares)),
+  )
 
 
 def _passages(config: ConfigDict, tokenizer):
   """Batches, texts to count tokens in, and tokens of a row."""
-  passages = _fields(PassageConfig, config.data)
-  rows = config.batch.rows
+  made = _fields(PassageConfig, config.data)
+  passage_of = functools.partial(make_passage, tokenizer, made)
+  return _asked(config, passage_of, made.segments * made.segment_length)
+
+
+def _questions(config: ConfigDict, tokenizer):
+  """As `_passages`, of a data set."""
+  passage_of = AskedPassages(
+    load_dataset(config.data.dataset, 'train'),
+    tokenizer,
+    _fields(PassageConfig, config.data),
+  )
+  return _asked(config, passage_of, passage_of.tokens)
+
+
+def _asked(config: ConfigDict, passage_of, tokens: int):
+  passages, rows = _fields(PassageConfig, config.data), config.batch.rows
   if passages.questions:
     together = passages.passages_per_context
     name = 'config.batch.rows over config.data.passages_per_context'
     check_rows(max(rows // together, 1), name)
   return (
-    passage_batches(tokenizer, passages, rows, rows_here(rows)),
-    first_segments(tokenizer, passages),
-    passages.segments * passages.segment_length,
+    passage_batches(passage_of, passages, rows, rows_here(rows)),
+    first_segments(passage_of),
+    tokens,
   )
 
 
@@ -276,7 +321,7 @@ def _texts(config: ConfigDict, tokenizer):
   )
 
 
-_SOURCES = {'passages': _passages, 'texts': _texts}
+_SOURCES = {'passages': _passages, 'questions': _questions, 'texts': _texts}
 
 
 def _fields(kind, config: ConfigDict):

@@ -206,6 +206,7 @@ _SOURCES = {
   'fairytaleqa': _Source(
     fairytaleqa.read_fairytaleqa,
     'data-by-train-split',
+    fairytaleqa.PARTS,
     get=lambda _: fairytaleqa.DOWNLOAD,
     prepared=lambda _: Prepared(f'{_BUILDERS}.fairytaleqa_dataset_builder'),
     of_rows=fairytaleqa.fairytaleqa_of_rows,

@@ -109,7 +109,10 @@ def write_squad(folder, part='v1.1'):
 
 
 TAGS = ('local-or-sum', 'ex-or-im1', 'attribute1')
-QUESTION_COLUMNS = ('question_id', 'question', 'answer1', 'answer4', *TAGS)
+QUESTION_COLUMNS = (
+  *('question_id', 'question', 'answer1', 'answer4', 'cor_section'),
+  *TAGS,
+)
 
 
 def write_rows(path, columns, rows):
@@ -133,8 +136,8 @@ def write_fairytaleqa(folder):
       folder / f'questions/{split}/{name}-questions.csv',
       QUESTION_COLUMNS,
       [
-        ('1', 'What colour?', 'red', 'Red', *kinds),
-        ('1', 'Who ran?', f'the {name}', '', *kinds),
+        ('1', 'What colour?', 'red', 'Red', '1', *kinds),
+        ('1', 'Who ran?', f'the {name}', '', '1,2', *kinds),
       ],
     )
 

@@ -4,6 +4,7 @@ import importlib
 import json
 
 import numpy as np
+from official_files import write_fairytaleqa
 import pytest
 from test_experiment import changed, write_model
 
@@ -96,6 +97,30 @@ def test_texts_are_learnt_and_what_is_kept_is_reported(
   assert [row['tokens'] for row in again['rows']] == [0, 16, 0, 24]
 
 
+def test_questions_of_a_data_set_take_turns_with_made_ones(
+  config, tmp_path, capsys
+):
+  write_fairytaleqa(tmp_path / 'stories')
+  config.data.source = 'passages,questions'
+  config.data.dataset.source = 'fairytaleqa'
+  config.data.dataset.part = 'sections'
+  config.data.dataset.path = str(tmp_path / 'stories')
+  config.data.segment_length, config.data.segments = 64, 4
+  config.data.width, config.data.targets = 96, 32
+  config.data.facts_per_hundred_words = (6.0, 6.0)
+  config.summary.language, config.steps = 0.0, 4
+  config.training.log_every = 1
+  experiment.train(config, tmp_path / 'w')
+  assert '1 of 2 questions, about 1 documents' in capsys.readouterr().out
+  fields = json.loads((tmp_path / 'w/compressor/compressor.json').read_text())
+  # A whole row and the short section, of two rows each.
+  short = fields['tokens_trained'] / (4 * 2) * 2 - 4 * 64
+  assert 4 < short < 40
+  lines = (tmp_path / 'w/training/metrics.jsonl').read_text().splitlines()
+  seen = [json.loads(line)['tokens'] for line in lines]
+  assert len(seen) == 4 and seen[1] == seen[3] != seen[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('stage', ['texts', 'llama2_7b'])
 def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
@@ -127,7 +152,13 @@ def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
 @pytest.mark.parametrize(
   'fields, sentence',
   [
-    ({'data__source': 'books'}, "'books'; .* passages, texts"),
+    ({'data__source': 'books'}, "'books'; .* passages, questions, texts"),
+    ({'data__source': 'texts,'}, "'texts,'; .* or several with commas"),
+    (
+      {'data__source': 'questions', 'data__questions': 0},
+      'config.data.questions is 0; say how many',
+    ),
+    ({'data__source': 'questions'}, 'config.data.path is empty'),
     ({'data__path': ''}, 'config.data.path is empty'),
     ({'data__leave_out': ('mine', 'theirs')}, 'leave_out names all'),
     ({'data__shortest': 13}, 'shortest is 13'),

@@ -21,19 +21,42 @@ def test_stories_and_questions(tmp_path):
   assert set(dataset.documents) == {'fox', 'owl'}
   inner = tmp_path / 'data-by-train-split'
   assert read_fairytaleqa(inner).splits == dataset.splits
-  assert set(read_fairytaleqa(inner, ('test',)).documents) == {'cat'}
+  assert set(read_fairytaleqa(inner, splits=('test',)).documents) == {'cat'}
+
+
+def test_questions_about_sections(tmp_path):
+  write_fairytaleqa(tmp_path)
+  dataset = read_fairytaleqa(tmp_path, 'sections')
+  assert dataset.documents['fox, section 2'].text == 'It slept.'
+  first, second = dataset.splits['train']
+  assert first.document_ids == ('fox, section 1',)
+  # 'It slept.' stands in every story, and is filed once.
+  assert second.document_ids == ('fox, section 1', 'fox, section 2')
+  assert len(dataset.documents) == 3
+  inner = tmp_path / 'data-by-train-split'
+  path = inner / 'questions/train/fox-questions.csv'
+  row = ('1', 'Who?', 'Ada', '', '3', *3 * ' ')
+  write_rows(path, QUESTION_COLUMNS, [row])
+  with pytest.raises(ValueError, match="line 2: .*'3', .* has the sections 1,"):
+    read_fairytaleqa(tmp_path, 'sections')
+  # Whole stories do not ask for it.
+  assert len(read_fairytaleqa(tmp_path).splits['train']) == 1
+  story = inner / 'section-stories/train/fox-story.csv'
+  write_rows(story, ('section', 'text'), [('3', 'One.'), ('3', 'Two.')])
+  (question,) = read_fairytaleqa(tmp_path, 'sections').splits['train']
+  assert question.document_ids == ('fox, section 3', 'fox, section 3 (2)')
 
 
 def test_a_damaged_row_is_named(tmp_path):
   write_fairytaleqa(tmp_path)
   path = tmp_path / 'data-by-train-split/questions/train/fox-questions.csv'
-  rows = [('1', 'Who?', 'Ada', '', '', '', ''), ('2', ' ', 'Ada', *'    ')]
+  rows = [('1', 'Who?', 'Ada', *5 * ' '), ('2', ' ', 'Ada', *5 * ' ')]
   write_rows(path, QUESTION_COLUMNS, rows)
   with pytest.raises(
     ValueError, match="fox-questions.csv, line 3: .*'fox-2' h"
   ):
     read_fairytaleqa(tmp_path)
-  write_rows(path, QUESTION_COLUMNS, [('1', 'Who?', ' ', '', '', '', '')])
+  write_rows(path, QUESTION_COLUMNS, [('1', 'Who?', ' ', *5 * ' ')])
   with pytest.raises(ValueError, match="line 2: Example 'fox-1' needs one or"):
     read_fairytaleqa(tmp_path)
   write_rows(path, QUESTION_COLUMNS[:3], [('1', 'Who?', 'Ada')])

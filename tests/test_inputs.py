@@ -24,6 +24,7 @@ def data(path, source, **fields):
 
 
 PARTS = {
+  'fairytaleqa': 'stories',
   'scrolls': 'qasper',
   'squad': 'v1.1',
   'hotpotqa': 'fullwiki',
@@ -82,7 +83,7 @@ def test_limits_are_kept_and_told(tmp_path, capsys):
 
 def test_validation_limits_hold_for_any_split_that_is_evaluated(tmp_path):
   write_fairytaleqa(tmp_path)
-  config = data(tmp_path, 'fairytaleqa', validation_examples=1)
+  config = data(tmp_path, 'fairytaleqa', part='stories', validation_examples=1)
   dataset = load_dataset(config, 'test')
   assert set(dataset.splits) == {'train', 'test'}
   assert len(dataset.splits['test']) == 1

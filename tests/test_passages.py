@@ -1,5 +1,6 @@
 """Made passages: what they ask stands in them, and shapes never change."""
 
+import functools
 import itertools
 import re
 
@@ -7,7 +8,10 @@ import numpy as np
 import pytest
 
 from lloco_jax.data.batches import IGNORED
+from lloco_jax.data.documents import Document
+from lloco_jax.data.examples import Dataset, Example
 from lloco_jax.data.passages import (
+  AskedPassages,
   PassageConfig,
   first_segments,
   make_passage,
@@ -47,6 +51,11 @@ class Pieces:
 
   def decode(self, ids):
     return ''.join(self.pieces[token] for token in ids)
+
+
+def made_batches(tokenizer, config, batch_size):
+  made = functools.partial(make_passage, tokenizer, config)
+  return passage_batches(made, config, batch_size)
 
 
 def text_of(tokenizer, passage):
@@ -107,7 +116,7 @@ def test_questions_that_the_row_has_no_room_for_are_left_out():
 
 def test_every_batch_has_one_shape():
   tokenizer = Pieces()
-  batches = itertools.islice(iter(passage_batches(tokenizer, CONFIG, 2)), 40)
+  batches = itertools.islice(iter(made_batches(tokenizer, CONFIG, 2)), 40)
   shapes = [
     {name: (array.shape, array.dtype) for name, array in batch.items()}
     for batch in batches
@@ -121,7 +130,7 @@ def test_every_batch_has_one_shape():
 
 def test_a_batch_holds_its_passages():
   tokenizer = Pieces()
-  batches = iter(passage_batches(tokenizer, CONFIG, 2))
+  batches = iter(made_batches(tokenizer, CONFIG, 2))
   next(batches)
   batch = next(batches)
   for row, index in enumerate((2, 3)):
@@ -144,7 +153,7 @@ def test_a_batch_holds_its_passages():
 def test_questions_about_several_passages_stand_in_one_row():
   tokenizer = Pieces()
   config = PassageConfig(**{**vars(CONFIG), 'passages_per_context': 2})
-  batch = next(iter(passage_batches(tokenizer, config, 4)))
+  batch = next(iter(made_batches(tokenizer, config, 4)))
   assert batch['segments'].shape == (4, 3, 40)
   assert batch['tokens'].shape == (2, 2 * CONFIG.width)
   for row in range(2):
@@ -157,12 +166,12 @@ def test_questions_about_several_passages_stand_in_one_row():
     answers = sum((answer for _, answer in asked), [])
     assert batch['targets'][row][counted].tolist() == answers
   with pytest.raises(ValueError, match='3 rows cannot be put 2 a context'):
-    passage_batches(tokenizer, config, 3)
+    made_batches(tokenizer, config, 3)
 
 
 def test_without_questions_a_batch_is_its_segments():
   config = PassageConfig(**{**vars(CONFIG), 'questions': 0})
-  batch = next(iter(passage_batches(Pieces(), config, 2)))
+  batch = next(iter(made_batches(Pieces(), config, 2)))
   assert set(batch) == {'segments', 'lengths'}
   assert (batch['lengths'] == CONFIG.segment_length).all()
 
@@ -175,7 +184,9 @@ def test_a_rare_token_weighs_its_information_to_a_power():
     for ids in make_passage(tokenizer, CONFIG, index).segments
   ]
   counts = np.bincount(np.concatenate(parts), minlength=10_000) + 1
-  segments = first_segments(tokenizer, CONFIG, passages=3)
+  segments = first_segments(
+    functools.partial(make_passage, tokenizer, CONFIG), passages=3
+  )
   weights = token_rarity(segments, 10_000, 2.0)
   expected = np.log(counts.sum() / counts) ** 2
   np.testing.assert_allclose(weights, expected, rtol=1e-5)
@@ -226,7 +237,7 @@ def test_passages_that_hold_no_fact_are_refused():
   with pytest.raises(ValueError, match='6 tokens holds a fact; raise'):
     make_passage(Pieces(), tiny, 0)
   with pytest.raises(ValueError, match='6 tokens holds a fact; raise'):
-    next(iter(passage_batches(Pieces(), tiny, 1)))
+    next(iter(made_batches(Pieces(), tiny, 1)))
 
 
 @pytest.mark.parametrize('field', ['width', 'targets'])
@@ -235,3 +246,70 @@ def test_rows_too_narrow_for_one_question_are_refused(field):
     narrow = PassageConfig(**{**vars(config), field: 1})
     with pytest.raises(ValueError, match=rf'{field} \(1\).*; raise them'):
       make_passage(Pieces(), narrow, 0)
+
+
+def make_dataset(**lengths):
+  """A document for each number of words, with two questions about it."""
+  documents = {
+    name: Document(name, ' '.join([f'{name:4}'] * words))
+    for name, words in lengths.items()
+  }
+  examples = [
+    Example(f'{name}{number}', f'{number}?', (f'{name}.',), (name,))
+    for name in documents
+    for number in range(2)
+  ]
+  return documents, examples
+
+
+def test_passages_of_a_data_set_come_once_a_round(capsys):
+  """Those that fit a row, each with questions about it alone."""
+  documents, examples = make_dataset(a=10, b=119, c=120, d=121)
+  examples += [
+    Example('both', 'Both?', ('a.',), ('a', 'b')),
+    Example('long', 'Long? ' * 80, ('a.',), ('a',)),
+  ]
+  tokenizer = Pieces()
+  dataset = Dataset(documents, {'train': tuple(examples)})
+  passages = AskedPassages(dataset, tokenizer, CONFIG)
+  assert '6 of 10 questions, about 3 documents' in capsys.readouterr().out
+  assert passages.tokens == (10 + 119 + 120) // 3
+  rounds = []
+  for start in range(0, 12, 3):
+    names = []
+    for index in range(start, start + 3):
+      passage = passages(index)
+      assert passages(index) == passage
+      text = text_of(tokenizer, passage)
+      (name,) = set(text.split())
+      assert text == documents[name].text
+      lengths = [len(ids) for ids in passage.segments]
+      assert max(lengths) <= CONFIG.segment_length
+      asked = [tokenizer.decode(prompt) for prompt, _ in passage.questions]
+      assert len({*asked}) == 2
+      for _, answer in passage.questions:
+        assert tokenizer.decode(answer[:-1]).strip() == f'{name}.'
+      names.append(name)
+    assert sorted(names) == ['a', 'b', 'c']
+    rounds.append(tuple(names))
+  assert len({*rounds}) > 1
+  batch = next(iter(passage_batches(passages, CONFIG, 2)))
+  assert batch['segments'].shape == (2, 3, 40)
+  assert batch['tokens'].shape == (2, CONFIG.width)
+
+
+def test_fewer_questions_are_asked_than_there_are():
+  documents, examples = make_dataset(a=10)
+  one = PassageConfig(**{**vars(CONFIG), 'questions': 1})
+  dataset = Dataset(documents, {'train': tuple(examples)})
+  passages = AskedPassages(dataset, Pieces(), one)
+  seen = [passages(index).questions for index in range(20)]
+  assert {len(questions) for questions in seen} == {1}
+  assert len({str(questions) for questions in seen}) == 2
+
+
+def test_a_data_set_of_which_nothing_fits_is_refused():
+  documents, examples = make_dataset(a=121)
+  dataset = Dataset(documents, {'train': tuple(examples)})
+  with pytest.raises(ValueError, match='No question can be asked; raise'):
+    AskedPassages(dataset, Pieces(), CONFIG)

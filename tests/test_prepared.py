@@ -33,7 +33,7 @@ from lloco_jax.inputs import load_dataset
 
 SOURCES = {
   'scrolls': 'qasper',
-  'fairytaleqa': '',
+  'fairytaleqa': 'sections',
   'hotpotqa': 'fullwiki',
   'longbench': 'qasper',
 }

@@ -121,7 +121,7 @@ def test_squad(part, expected, unanswerable, length):
 
 
 def test_fairytaleqa():
-  dataset = read_fairytaleqa(staged('fairytaleqa'), ALL)
+  dataset = read_fairytaleqa(staged('fairytaleqa'), splits=ALL)
   assert counts(dataset) == {
     'train': (232, 8548),
     'validation': (23, 1025),

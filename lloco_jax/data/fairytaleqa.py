@@ -1,13 +1,15 @@
 """FairytaleQA: questions about stories, from the official CSV files.
 
-Two files a story (Xu et al. 2022): its sections, which are joined by a blank
-line, and its questions. References are `answer1` and, where a second person
-answered, `answer4`. Tags: 'local' or 'summary', 'explicit' or 'implicit', and
-the attribute asked about, such as 'causal relationship'.
+Two files a story (Xu et al. 2022): its sections and its questions. A document
+is a story, its sections joined by a blank line; or a section, and a question is
+about those that `cor_section` names. References are `answer1` and, where a
+second person answered, `answer4`. Tags: 'local' or 'summary', 'explicit' or
+'implicit', and the attribute asked about, such as 'causal relationship'.
 """
 
 from collections.abc import Mapping
 import pathlib
+import re
 
 from lloco_jax.data.documents import Collection
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
@@ -18,20 +20,23 @@ DOWNLOAD = (
   'get them with `git clone https://github.com/uci-soe/FairytaleQAData` and '
   'give its folder.'
 )
+PARTS = ('stories', 'sections')
 _SPLITS = {'train': 'train', 'validation': 'val', 'test': 'test'}
 _TAGS = ('local-or-sum', 'ex-or-im1', 'attribute1')
-_COLUMNS = ('question', 'answer1', 'answer4', *_TAGS)
+_COLUMNS = ('question', 'answer1', 'answer4', 'cor_section', *_TAGS)
 _QUESTIONS, _STORY = '-questions.csv', '-story.csv'
 
 
 def read_fairytaleqa(
-  path: str | pathlib.Path, splits: tuple[str, ...] = ('train', 'validation')
+  path: str | pathlib.Path,
+  part: str = 'stories',
+  splits: tuple[str, ...] = ('train', 'validation'),
 ) -> Dataset:
   """Reads a clone of the official repository, or its folder of splits.
 
   Raises:
     FileNotFoundError: nothing is there, or a story of questions is missing.
-    ValueError: a row is damaged.
+    ValueError: a row is damaged, or names a section that the story lacks.
   """
   patterns = {
     split: (f'data-by-train-split/questions/{name}', f'questions/{name}')
@@ -42,19 +47,23 @@ def read_fairytaleqa(
   return Dataset(
     collection.documents,
     {
-      split: _read(_stories(folder), collection)
+      split: _read(_stories(folder), part, collection)
       for split, folder in folders.items()
     },
     tuple(f'questions/{folder.name}' for folder in folders.values()),
   )
 
 
-def fairytaleqa_of_rows(splits: Mapping[str, Rows]) -> Dataset:
+def fairytaleqa_of_rows(
+  splits: Mapping[str, Rows], part: str = 'stories'
+) -> Dataset:
   """As `read_fairytaleqa`, of what tensorflow_datasets has prepared."""
   return dataset_of_files(
     'fairytaleqa',
     splits,
-    lambda rows, _, collection: _read(_prepared_stories(rows), collection),
+    lambda rows, _, collection: _read(
+      _prepared_stories(rows), part, collection
+    ),
   )
 
 
@@ -74,7 +83,8 @@ def _stories(folder):
         f'{path} has no story beside it at {story}; {DOWNLOAD}'
       )
     sections = [
-      text(fields, 'text') for _, fields in read_csv(story, ('text',))
+      (fields['section'], text(fields, 'text'))
+      for _, fields in read_csv(story, ('section', 'text'))
     ]
     yield str(story), name, sections, read_csv(path, _COLUMNS)
 
@@ -85,24 +95,53 @@ def _prepared_stories(rows):
       (f'{place}, question {number}', question)
       for number, question in enumerate(rows_of(fields['questions']), 1)
     ]
-    yield place, fields['story'], fields['sections'], questions
+    sections = zip(fields['numbers'], fields['sections'])
+    yield place, fields['story'], list(sections), questions
 
 
-def _read(stories, collection):
+def _read(stories, part, collection):
   examples = []
   for place, name, sections, questions in stories:
     with at(place):
-      document = collection.add(name, '\n\n'.join(sections))
+      if part == 'sections':
+        documents = {}
+        for number, section in sections:
+          # One story has two sections of one number.
+          documents.setdefault(number, []).append(
+            collection.add(f'{name}, section {number}', section)
+          )
+      else:
+        story = collection.add(
+          name, '\n\n'.join(section for _, section in sections)
+        )
     # Some files give a question_id twice, so rows are counted.
     for number, (row, fields) in enumerate(questions, 1):
       with at(row):
+        if part == 'sections':
+          asked = _sections(fields['cor_section'], documents)
+        else:
+          asked = (story,)
         examples.append(
           Example(
             f'{name}-{number}',
             fields['question'],
             distinct((fields['answer1'], fields['answer4'])),
-            (document,),
+            asked,
             distinct(fields[tag] for tag in _TAGS),
           )
         )
   return tuple(examples)
+
+
+def _sections(
+  named: str, documents: Mapping[str, list[str]]
+) -> tuple[str, ...]:
+  """The documents of the sections that a question names, as in '8,9'."""
+  numbers = re.findall(r'\d+', named)
+  missing = [number for number in numbers if number not in documents]
+  if missing or not numbers:
+    raise ValueError(
+      f"cor_section is '{named}', but the story has the sections "
+      f'{", ".join(documents)}.'
+    )
+  return distinct(name for number in numbers for name in documents[number])

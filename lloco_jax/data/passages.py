@@ -1,18 +1,20 @@
-"""Made passages to train a compressor on: short reports and questions.
+"""Passages with questions to train a compressor on: made, or of a data set.
 
-The passages come from seeds, so there is no end of them and none is stored.
-No place in them has a name of the demo's validation documents (see
-data/reports.py).
+Made ones are short reports that come from seeds, so there is no end of them and
+none is stored. No place in them has a name of the demo's validation documents
+(see data/reports.py). Those of a data set are its documents that fit a row.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import dataclasses
+import functools
 import random
 
 import grain
 import numpy as np
 
 from lloco_jax.data.batches import pack, packed_size
+from lloco_jax.data.examples import Dataset
 from lloco_jax.data.prompts import PLAIN, encode_example
 from lloco_jax.data.reports import make_report
 
@@ -30,11 +32,11 @@ class PassageConfig:
   A row has `segments` segments of `segment_length` tokens and at most
   `questions` of the questions that its text answers, 0 for the segments
   alone; the questions about `passages_per_context` rows are asked behind the
-  vectors of all of them, one row's after the other; `repeat_share` of the
-  rows ask for one segment's text instead. The rate of facts is drawn from
-  `facts_per_hundred_words`. `width` and `targets` are the sizes of the
-  packed questions, so that every batch has one shape; questions that they do
-  not hold are left out.
+  vectors of all of them, one row's after the other. `width` and `targets` are
+  the sizes of the packed questions, so that every batch has one shape;
+  questions that they do not hold are left out. Of made passages `repeat_share`
+  ask for one segment's text instead, and the rate of facts is drawn from
+  `facts_per_hundred_words`.
   """
 
   segment_length: int = 64
@@ -82,10 +84,7 @@ def make_passage(tokenizer, config: PassageConfig, index: int) -> Passage:
       f'No passage of {total} tokens holds a fact; raise segment_length or '
       'segments.'
     )
-  segments = [
-    ids[start : start + config.segment_length]
-    for start in range(0, len(ids), config.segment_length)
-  ]
+  segments = _segments(ids, config)
   if not config.questions:
     return Passage(segments, [])
   if rng.random() < config.repeat_share:
@@ -95,6 +94,77 @@ def make_passage(tokenizer, config: PassageConfig, index: int) -> Passage:
   chosen = rng.sample(examples, min(config.questions, len(examples)))
   asked = [encode_example(tokenizer, PLAIN, item) for item in chosen]
   return Passage(segments, _fitting(asked, config))
+
+
+class AskedPassages:
+  """The passage of an index, of the documents that a data set asks about.
+
+  In each round all of them come once, in an order of the round's own.
+
+  Args:
+    dataset: whose training split asks; only questions about one document, and
+      documents of at most a row's tokens, are taken. How many is printed.
+    tokenizer: of the base.
+    config: of the rows.
+
+  Raises:
+    ValueError: none can be taken.
+  """
+
+  def __init__(self, dataset: Dataset, tokenizer, config: PassageConfig):
+    self._documents = dataset.documents
+    self._tokenizer, self._config = tokenizer, config
+    examples = dataset.splits.get('train', ())
+    most = config.segments * config.segment_length
+    lengths, self._questions = {}, {}
+    for example in examples:
+      pair = encode_example(tokenizer, PLAIN, example)
+      tokens, targets = packed_size([pair])
+      if len(example.document_ids) > 1:
+        continue
+      if tokens > config.width or targets > config.targets:
+        continue
+      (name,) = example.document_ids
+      if name not in lengths:
+        text = self._documents[name].text
+        lengths[name] = len(tokenizer.encode(text))
+      if lengths[name] <= most:
+        self._questions.setdefault(name, []).append(pair)
+    taken = sum(map(len, self._questions.values()))
+    print(
+      f'{taken:,} of {len(examples):,} questions, about '
+      f'{len(self._questions):,} documents, are asked; the others are about '
+      f'several documents or one of more than {most} tokens, or take more than '
+      f'{config.width} tokens or {config.targets} of an answer.',
+      flush=True,
+    )
+    if not taken:
+      raise ValueError(
+        'No question can be asked; raise config.data.segments, width or '
+        'targets, or give documents as short as passages.'
+      )
+    self._names = tuple(self._questions)
+    self.tokens = round(np.mean([lengths[name] for name in self._names]))
+
+  def __call__(self, index: int) -> Passage:
+    count, seed = len(self._names), self._config.seed
+    name = self._names[_order(count, seed, index // count)[index % count]]
+    ids = self._tokenizer.encode(self._documents[name].text)
+    rng = random.Random(f'{seed}/{index}')
+    questions = self._questions[name]
+    most = min(self._config.questions, len(questions))
+    chosen = _fitting(rng.sample(questions, most), self._config)
+    return Passage(_segments(ids, self._config), chosen)
+
+
+@functools.lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> np.ndarray:
+  return np.random.default_rng((seed, epoch)).permutation(count)
+
+
+def _segments(ids: list[int], config: PassageConfig) -> list[list[int]]:
+  length = config.segment_length
+  return [ids[start : start + length] for start in range(0, len(ids), length)]
 
 
 def _fitting(questions, config: PassageConfig):
@@ -114,7 +184,7 @@ def _fitting(questions, config: PassageConfig):
 
 
 def passage_batches(
-  tokenizer,
+  passage_of: Callable[[int], Passage],
   config: PassageConfig,
   batch_size: int,
   here: Sequence[int] | None = None,
@@ -122,8 +192,9 @@ def passage_batches(
   """An endless dataset of batches for `finetuning.compressor`.
 
   Each holds `segments` [B, S, T], `lengths` [B, S] and packed rows (see
-  `data.batches.pack`), one for every `passages_per_context` of the B. `here`
-  says which of them this process makes, whole contexts of them; None for all.
+  `data.batches.pack`), one for every `passages_per_context` of the B.
+  `passage_of` gives the passage of each index from 0 up. `here` says which of
+  the rows this process makes, whole contexts of them; None for all.
   """
 
   together = config.passages_per_context
@@ -135,7 +206,7 @@ def passage_batches(
 
   def collate(indices: Sequence[int]) -> dict[str, np.ndarray]:
     mine = indices if here is None else [indices[row] for row in here]
-    passages = [make_passage(tokenizer, config, int(index)) for index in mine]
+    passages = [passage_of(int(index)) for index in mine]
     shape = (len(passages), config.segments, config.segment_length)
     segments = np.zeros(shape, np.int32)
     lengths = np.zeros(shape[:2], np.int32)
@@ -162,7 +233,7 @@ def passage_batches(
   return grain.MapDataset.range(2**40).batch(batch_size, batch_fn=collate)
 
 
-def first_segments(tokenizer, config: PassageConfig, passages: int = 400):
+def first_segments(passage_of: Callable[[int], Passage], passages: int = 400):
   """Yields the token ids of the segments of the first passages."""
   for index in range(passages):
-    yield from make_passage(tokenizer, config, index).segments
+    yield from passage_of(index).segments

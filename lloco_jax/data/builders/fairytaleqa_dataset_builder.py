@@ -13,6 +13,7 @@ _COLUMNS = (
   'question',
   'answer1',
   'answer4',
+  'cor_section',
   'local-or-sum',
   'attribute1',
   'ex-or-im1',
@@ -35,6 +36,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         {
           'story': text,
           'sections': tfds.features.Sequence(text),
+          'numbers': tfds.features.Sequence(text),
           'questions': tfds.features.Sequence(
             {name: text for name in _COLUMNS}
           ),
@@ -58,14 +60,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     paths = sorted(questions.glob(f'*{_QUESTIONS}'))
     for number, path in enumerate(paths):
       name = path.name.removesuffix(_QUESTIONS)
+      story = stories / f'{name}-story.csv'
+      sections = [row for _, row in read_csv(story, ('section', 'text'))]
       yield (
         number,
         {
           'story': name,
-          'sections': [
-            row['text']
-            for _, row in read_csv(stories / f'{name}-story.csv', ('text',))
-          ],
+          'sections': [row['text'] for row in sections],
+          'numbers': [row['section'] for row in sections],
           'questions': [
             {column: row[column] for column in _COLUMNS}
             for _, row in read_csv(path, _COLUMNS)
