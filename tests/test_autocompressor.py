@@ -10,7 +10,8 @@ import tiny
 from tiny import CONFIG, relative_error
 
 import lloco_jax as lloco
-from lloco_jax.nn import llama
+from lloco_jax.finetuning.compressor import compress_rows
+from lloco_jax.nn import autocompressor, llama
 from lloco_jax.nn.attention import UNSEEN
 from lloco_jax.nn.autocompressor import (
   compress_segment,
@@ -124,6 +125,33 @@ def test_padding_tokens_have_no_influence():
       np.testing.assert_array_equal(
         hidden[index][row, there], hidden_too[index][row, there]
       )
+
+
+@pytest.mark.parametrize('interleaved', [False, True])
+def test_rows_of_lanes_are_those_of_odd_lengths(interleaved, monkeypatch):
+  """What a TPU's compiler wants behind a segment changes and shows nothing."""
+  config = dataclasses.replace(CONFIG, summary_interleaved=interleaved)
+  model, lengths = tiny.model(), np.array([[8, 3], [5, 8]])
+  segments = tiny.ids(1, 2, 2, 8)
+  results = []
+  for multiple in (1, 16):
+    monkeypatch.setattr(
+      autocompressor, 'row_padding', lambda size, m=multiple: -size % m
+    )
+    results.append(
+      jax.jit(lambda params: compress_rows(params, config, segments, lengths))(
+        model.params
+      )
+    )
+  (hidden, vectors), (padded_hidden, padded_vectors) = results
+  assert (
+    padded_hidden.shape == hidden.shape == (2, 2, 8 + K, CONFIG.hidden_size)
+  )
+  assert relative_error(padded_vectors, vectors) < 1e-5
+  there = np.concatenate(
+    [np.arange(8) < lengths[..., None], np.ones((2, 2, K), bool)], axis=-1
+  )
+  assert relative_error(padded_hidden[there], hidden[there]) < 1e-5
 
 
 def test_empty_slots_have_no_influence():

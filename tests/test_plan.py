@@ -46,9 +46,14 @@ STAGES = ('finetune', 'compressor', 'compress', 'prefill', 'decode')
 # Positions of queries and of keys, and what the kernel pads them to.
 SCORES = {
   'finetune': {4096 + 128, 4608},
-  # Behind up to 200 slots of vectors, of which up to 100 run again.
-  'compressor': {2048, *range(1536 + 50, 1536 + 351, 50)},
-  'compress': {1536 + 100, 2048, 1536 + 100 + 4800, 6656},
+  # Behind up to 200 slots of vectors, of which up to 100 run again; rows are
+  # padded to lanes.
+  'compressor': {
+    *(2048, 1664, 1792),
+    *range(1536 + 50, 1536 + 351, 50),
+    *range(1664 + 50, 1792 + 201, 50),
+  },
+  'compress': {1536 + 100, 1664, 2048, 1536 + 100 + 4800, 1664 + 4800, 6656},
   'prefill': {4096 + 4 * 64, 4608},
 }
 

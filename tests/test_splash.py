@@ -134,3 +134,12 @@ def test_each_device_has_its_rows_and_heads():
 def test_an_unknown_back_end_is_named():
   with pytest.raises(ValueError, match="'flash' is unknown; choose from xla"):
     attentions.use_backend('flash')
+
+
+def test_long_rows_are_padded_to_lanes():
+  """Short ones would become several times as long."""
+  sizes = (100, 128, 141, 256)
+  with attentions.use_backend('splash'):
+    assert [attentions.row_padding(size) for size in sizes] == [0, 0, 115, 0]
+  with attentions.use_backend('xla'):
+    assert not any(map(attentions.row_padding, sizes))

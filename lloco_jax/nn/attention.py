@@ -53,6 +53,21 @@ def use_backend(name: str):
   return IN_USE(name)
 
 
+def backend() -> str:
+  """The back end of BACKENDS that programs are traced for."""
+  return IN_USE.value or _OF_PLATFORM.get(jax.default_backend(), 'xla')
+
+
+def row_padding(positions: int) -> int:
+  """How many positions are best put behind a row of so many.
+
+  A TPU's compiler takes many times as long over long rows of odd lengths.
+  """
+  if backend() != 'splash' or positions < splash.BLOCK:
+    return 0
+  return -positions % splash.LANES
+
+
 def query_block(keys: int) -> int:
   """Queries whose scores are computed at a time, a multiple of 32."""
   least, most = QUERY_BLOCKS
@@ -103,7 +118,7 @@ def attention(
   t, s = query.shape[1], key.shape[1]
   slots_tell = key_groups is None or shared is not None
   if block is None and slots_tell and t > query_block(s):
-    name = IN_USE.value or _OF_PLATFORM.get(jax.default_backend(), 'xla')
+    name = backend()
     if name == 'splash' and splash.can(query, s, key_groups is not None):
       return _splash(query, key, value, key_positions, query_groups, shared)
     if name == 'cudnn' and cudnn.can(query):

@@ -14,7 +14,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from lloco_jax.nn.attention import SHARED, UNSEEN
+from lloco_jax.nn.attention import SHARED, UNSEEN, row_padding
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import (
   KeyValues,
@@ -119,15 +119,18 @@ def compress_segment(
     the next state, whose `vectors` [B, K, D] are the segment's summary
     vectors.
   """
-  batch, width = tokens.shape
+  given = tokens.shape[1]
   pending = state.vectors.shape[1]
+  count = config.summary_length
+  extra = row_padding(pending + given + count)
+  tokens = jnp.pad(tokens, ((0, 0), (0, extra)))
+  batch, width = tokens.shape
   slots = jnp.arange(state.prefix.key.shape[2])
   if config.accumulate_summary and slots.size < pending:
     raise ValueError(
       f'The prefix has {slots.size} slots for {pending} vectors; '
       'call grow_prefix first.'
     )
-  count = config.summary_length
   dtype = state.vectors.dtype
   summary_tokens = jnp.broadcast_to(
     params['embed_summary']['embedding'].astype(dtype),
@@ -185,8 +188,9 @@ def compress_segment(
   if config.summary_interleaved:
     back = jnp.argsort(order, axis=1)
     hidden = jnp.take_along_axis(hidden, back[..., None], axis=1)
-  hidden = hidden[:, pending:]
-  summaries = summary_vectors(params, config, hidden[:, width:])
+  segment, summary = jnp.split(hidden[:, pending:], [width], axis=1)
+  hidden = jnp.concatenate([segment[:, :given], summary], axis=1)
+  summaries = summary_vectors(params, config, summary)
   summaries = constrain(summaries, 'batch', None, None)
   if config.accumulate_summary and slots.size:
     keep = extend_prefix(state.prefix, new, start)
