@@ -3,6 +3,7 @@
 import gguf as library
 import numpy as np
 import pytest
+from references import need_torch
 
 from lloco_jax.nn.config import LlamaConfig, RopeScaling
 from lloco_jax.weights import gguf, sources
@@ -320,7 +321,7 @@ def test_missing_file(tmp_path):
 
 @pytest.mark.slow
 def test_embedded_default_equals_transformers():
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   transformers = pytest.importorskip('transformers')
   path = sources.resolve(sources.EMBEDDED_DEFAULT)
   config, params = gguf.load_gguf(path)

@@ -8,6 +8,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from references import need_torch
 import safetensors.numpy
 
 from lloco_jax.nn.config import LlamaConfig
@@ -187,7 +188,7 @@ def test_dtypes(tmp_path, stored, asked):
 @pytest.mark.parametrize('sharded', [False, True])
 @pytest.mark.parametrize('zipped', [False, True])
 def test_torch_files(tmp_path, stored, sharded, zipped):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   tensors = {
     name: torch.from_numpy(value).to(getattr(torch, stored))
     for name, value in tensors_of(CONFIG).items()
@@ -206,7 +207,7 @@ def test_torch_files(tmp_path, stored, sharded, zipped):
 
 
 def test_torch_files_keep_bfloat16(tmp_path):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   tensors = tensors_of(CONFIG)
   torch.save(
     {name: torch.from_numpy(x).bfloat16() for name, x in tensors.items()},
@@ -220,21 +221,21 @@ def test_torch_files_keep_bfloat16(tmp_path):
 
 
 def test_torch_file_that_runs_code_is_refused(tmp_path):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   torch.save({'model.norm.weight': print}, tmp_path / 'pytorch_model.bin')
   with pytest.raises(ValueError, match='holds more than tensors'):
     huggingface.load_params(tmp_path, CONFIG)
 
 
 def test_torch_training_state_is_refused(tmp_path):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   torch.save({'step': 3, 'model': {}}, tmp_path / 'pytorch_model.bin')
   with pytest.raises(ValueError, match='save the state_dict'):
     huggingface.load_params(tmp_path, CONFIG)
 
 
 def test_truncated_torch_file(tmp_path):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   path = tmp_path / 'pytorch_model.bin'
   torch.save({'model.norm.weight': torch.zeros(1000)}, path)
   path.write_bytes(path.read_bytes()[:2000])
@@ -432,7 +433,7 @@ def test_save_over_an_earlier_save(tmp_path, first, second):
 
 
 def test_saved_folder_loads_in_transformers(tmp_path):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   transformers = pytest.importorskip('transformers')
   tensors = tensors_of(CONFIG)
   huggingface.save_params(tmp_path, tree_of(tensors, CONFIG), CONFIG)
@@ -446,7 +447,7 @@ def test_saved_folder_loads_in_transformers(tmp_path):
 
 
 def test_folder_saved_by_transformers_loads(tmp_path):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   transformers = pytest.importorskip('transformers')
   torch.manual_seed(0)
   model = transformers.LlamaForCausalLM(

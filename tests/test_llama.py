@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from references import need_torch
 import tiny
 from tiny import CONFIG, relative_error
 from torch_twin import KINDS, to_torch, twins
@@ -33,7 +34,7 @@ def test_logits_equal_those_of_transformers(kind):
 @pytest.mark.parametrize('kind', KINDS)
 def test_padded_rows_equal_those_of_transformers(kind):
   """Rows of several lengths: we pad on the right, it is given the left."""
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   reference, model = twins(kind)
   lengths = [5, 17, 30]
   ids = tiny.ids(1, 3, 30)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from references import need_torch
 import tiny
 from tiny import CONFIG, relative_error
 from torch_twin import KINDS, to_torch, twins
@@ -46,7 +47,7 @@ def test_loss_and_gradients_equal_those_of_peft(
   tmp_path, kind, rank, alpha, targets
 ):
   """The adapter goes there by its files, the gradients come back by ours."""
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   peft = pytest.importorskip('peft')
   reference, model = twins(kind)
   adapter = tiny.adapter(2, rank, alpha, targets, config=model.config)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from references import need_torch
 
 from lloco_jax.finetuning.optimizer import (
   OptimizerConfig,
@@ -46,7 +47,7 @@ def run(config, params, inputs, targets):
 @pytest.mark.parametrize('schedule', ['cosine', 'constant'])
 @pytest.mark.parametrize('warmup', [0, 1, 7])
 def test_schedule_equals_transformers(schedule, warmup):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   transformers = pytest.importorskip('transformers')
   config = OptimizerConfig(
     learning_rate=3e-3, schedule=schedule, warmup_steps=warmup
@@ -74,7 +75,7 @@ def test_warmup_ratio_is_a_share_of_all_steps():
 
 def test_training_equals_torch():
   """Adam, decay of the kernel alone, and clipping that bites on most steps."""
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   transformers = pytest.importorskip('transformers')
   params, inputs, targets = quadratic_data()
   config = OptimizerConfig(

@@ -10,6 +10,7 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
+from references import need_torch
 import safetensors.numpy
 
 from lloco_jax.nn.config import LlamaConfig
@@ -120,7 +121,7 @@ def test_gradients_are_saved_like_an_adapter(tmp_path):
 
 
 def test_peft_computes_the_same(tmp_path):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   library = pytest.importorskip('peft')
   transformers = pytest.importorskip('transformers')
   torch.manual_seed(0)
@@ -155,7 +156,7 @@ def test_peft_computes_the_same(tmp_path):
 
 @pytest.mark.parametrize('use_rslora', [False, True])
 def test_adapter_saved_by_peft(tmp_path, use_rslora):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   library = pytest.importorskip('peft')
   transformers = pytest.importorskip('transformers')
   torch.manual_seed(0)
@@ -208,7 +209,7 @@ def test_two_byte_weights_become_float32(folder):
 
 
 def test_torch_file(folder):
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   path = folder / 'adapter_model.safetensors'
   tensors = safetensors.numpy.load_file(path)
   path.unlink()

@@ -7,6 +7,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from references import need_torch
 from tiny import relative_error
 from torch_twin import to_torch
 
@@ -41,7 +42,7 @@ TEXTS = PROMPTS + [
 @pytest.fixture(scope='module')
 def pair():
   """(the torch model, its tokenizer, ours), of one file."""
-  pytest.importorskip('torch')
+  need_torch()
   transformers = pytest.importorskip('transformers')
   path = sources.resolve(sources.EMBEDDED_DEFAULT)
   where = {'gguf_file': path.name}

@@ -5,6 +5,7 @@ import sys
 
 import gguf as library
 import pytest
+from references import need_torch
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -311,7 +312,7 @@ def test_slow_files_without_transformers(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_embedded_default_equals_transformers():
-  pytest.importorskip('torch')  # transformers reads GGUF with it
+  need_torch()  # transformers reads GGUF with it
   transformers = pytest.importorskip('transformers')
   path = sources.resolve(sources.EMBEDDED_DEFAULT)
   tokenizer = Tokenizer.from_gguf(path)

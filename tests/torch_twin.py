@@ -5,6 +5,7 @@ import tempfile
 
 import numpy as np
 import pytest
+from references import need_torch
 
 import lloco_jax as lloco
 
@@ -64,7 +65,7 @@ KINDS = {
 @functools.cache
 def twins(kind: str):
   """The same checkpoint in transformers and here, through its files."""
-  torch = pytest.importorskip('torch')
+  torch = need_torch()
   transformers = pytest.importorskip('transformers')
   config = transformers.LlamaConfig(**SHAPE, **KINDS[kind])
   torch.manual_seed(len(kind))
@@ -78,4 +79,4 @@ def twins(kind: str):
 
 
 def to_torch(array):
-  return pytest.importorskip('torch').from_numpy(np.array(array))
+  return need_torch().from_numpy(np.array(array))
