@@ -20,7 +20,8 @@ import numpy as np
 
 from benchmarks import common, made_library
 from lloco_jax.library.finding import find
-from lloco_jax.library.library import Library, Making
+from lloco_jax.library.library import Library
+from lloco_jax.library.making import Making
 
 _SYLLABLES = (
   'ba de ki lo mu na pe ri so tu va ze cha dro fli gra ost ern'.split()

@@ -6,7 +6,8 @@ import time
 
 from benchmarks import common
 from lloco_jax.library.catalogue import Entry, Passage
-from lloco_jax.library.library import Library, Making
+from lloco_jax.library.library import Library
+from lloco_jax.library.making import Making
 
 GROUP = 'made'
 

@@ -14,7 +14,8 @@ from test_experiment import write_model
 from lloco_jax.library import adding
 from lloco_jax.library.adding import add_folder, remove
 from lloco_jax.library.checks import verify
-from lloco_jax.library.library import Library, Making, check_group
+from lloco_jax.library.library import Library, check_group
+from lloco_jax.library.making import Making
 from lloco_jax.weights.checkpoint import load
 
 pytest.importorskip('lancedb', reason="needs the extra 'library'")
@@ -473,3 +474,79 @@ def test_another_model_or_embedding_is_refused(tmp_path, model, files):
   (library.folder / 'library.json').write_text('{')
   with pytest.raises(ValueError, match='damaged'):
     Library(library.folder)
+
+
+@pytest.mark.parametrize('change', [remove, add_folder])
+def test_an_empty_path_is_not_the_current_folder(
+  library, files, monkeypatch, change
+):
+  add_folder(library, files, progress=False)
+  monkeypatch.chdir(files)
+  paths = [''] if change is remove else ''
+  with pytest.raises(ValueError, match='The path is empty; name'):
+    change(library, paths)
+  assert len({entry.path for entry in library.catalogue.entries()}) == 3
+
+
+def test_a_catalogue_that_is_gone_does_not_cost_the_summaries(library, files):
+  add_folder(library, files, progress=False)
+  keys = library.store.keys()
+  shutil.rmtree(library.folder / 'catalogue')
+  emptied = Library(library.folder, library.model, encode)
+  findings = verify(emptied)
+  assert findings.leftovers and 'their folders again makes' in findings.text()
+  with pytest.raises(
+    ValueError, match='would all be removed; add your folders'
+  ):
+    verify(emptied, mend=True)
+  assert emptied.store.keys() == keys
+  files_of = {
+    path: path.stat().st_mtime_ns
+    for path in emptied.store.folder.glob('*.safetensors')
+  }
+  assert len(files_of) == len(keys) > 0
+  add_folder(emptied, files, progress=False)
+  for path, written in files_of.items():
+    assert path.stat().st_mtime_ns == written
+  assert not verify(emptied).leftovers
+
+
+def test_damaged_tables_are_told_with_the_mend(library, files):
+  add_folder(library, files, progress=False)
+  for path in (library.folder / 'catalogue/passages.lance/data').iterdir():
+    path.unlink()
+  damaged = Library(library.folder, library.model, encode)
+  with pytest.raises(OSError, match='remove that folder and add') as error:
+    verify(damaged)
+  assert '.rs:' not in str(error.value)
+
+
+def test_what_a_group_has_that_lost_its_documents_is_told(
+  library, files, capsys
+):
+  add_folder(library, files, 'mills', progress=False)
+  pairs = library.folder / 'pairs/mills.jsonl'
+  pairs.parent.mkdir()
+  pairs.write_text('{"id": "a"}\n')
+  counts = add_folder(library, files, 'ferries', progress=False)
+  (remark,) = counts.remarks
+  assert "'mills' has no documents any more, but question-answer" in remark
+  assert remark in capsys.readouterr().out
+  assert not add_folder(library, files, 'ferries', progress=False).remarks
+
+
+def test_what_was_mended_is_told(library, files):
+  add_folder(library, files, progress=False)
+  entry = library.catalogue.entries()[0]
+  (library.store.folder / f'{entry.key}.safetensors').unlink()
+  assert '--mend takes the damaged' in verify(library).text()
+  said = verify(library, mend=True).text()
+  assert '1 damaged documents were taken out and 0 leftovers removed' in said
+  assert '--mend' not in said
+
+
+def test_limits_by_which_nothing_is_added_are_refused(library, files):
+  with pytest.raises(ValueError, match='rows is 0; it must be 1'):
+    add_folder(library, files, rows=0)
+  with pytest.raises(ValueError, match='most_megabytes is 0; it must be more'):
+    add_folder(library, files, most_megabytes=0)

@@ -12,9 +12,10 @@ from lloco_jax.__main__ import main
 from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import PLAIN, PROMPTS
 from lloco_jax.generation.answering import answer_text
-from lloco_jax.library import asking
+from lloco_jax.library import asking, commands
 from lloco_jax.library import library as module
 from lloco_jax.library.adding import add_folder
+from lloco_jax.library.checks import verify
 from lloco_jax.library.library import Library
 from lloco_jax.nn.lora import LoraConfig, init_adapter
 from lloco_jax.weights import peft
@@ -232,7 +233,7 @@ def test_the_window_bounds_what_is_read(library, monkeypatch):
   answer = lloco.ask('goose', library, max_new_tokens=2)
   assert sum(hit.entry.vectors for hit in answer.sources) <= 45
   monkeypatch.setattr(asking, 'RESERVE', 2048)
-  with pytest.raises(ValueError, match='positions beside the question'):
+  with pytest.raises(ValueError, match='that leaves 0 for summaries'):
     lloco.ask('goose', library, max_new_tokens=2)
 
 
@@ -268,3 +269,66 @@ def test_nothing_is_made_for_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(SystemExit, match=said):
       main(['library', 'add', *arguments, place])
     assert not (tmp_path / 'l').exists()
+
+
+@pytest.mark.parametrize('question', [None, 5, b'goose', 'g\udcff?'])
+def test_what_is_no_text_is_no_question(library, question):
+  with pytest.raises(ValueError, match='in words, as|is not UTF-8'):
+    lloco.ask(question, library)
+
+
+def test_a_question_without_room_is_told_how_long_it_is(library):
+  window = library.model.config.max_position_embeddings
+  with pytest.raises(
+    ValueError, match=f"of the model's {window:,} pos.* in few"
+  ):
+    lloco.ask('goose ' * window, library)
+
+
+def test_an_answer_that_was_cut_is_told(library):
+  for most in (2, 40):
+    answer = lloco.ask('goose', library, max_new_tokens=most)
+    report = commands.answer_report(answer)
+    assert answer.answer.cut == ('all the tokens it may have' in report)
+    whole = lloco.ask('goose', library, max_new_tokens=most + 1)
+    if not answer.answer.cut:
+      assert whole.text == answer.text
+  assert lloco.ask('goose', library, max_new_tokens=2).answer.cut
+
+
+def test_lost_summaries_are_told_with_their_document(library):
+  entry = library.catalogue.entries()[0]
+  path = library.store.folder / f'{entry.key}.safetensors'
+  kept = path.read_bytes()
+  path.unlink()
+  try:
+    with pytest.raises(
+      FileNotFoundError, match=rf'of {entry.name} are .* verify --mend'
+    ):
+      lloco.ask('goose mill', library, entry.group, documents=9)
+  finally:
+    path.write_bytes(kept)
+
+
+def test_an_adapter_that_is_gone_is_told(library, adapter, tmp_path):
+  folder = shutil.copytree(adapter[0], tmp_path / 'adapter')
+  library.name_adapter('birds', str(folder), 'plain')
+  named = library.folder / 'adapters.json'
+  try:
+    assert not verify(library).adapters
+    shutil.rmtree(folder)
+    with pytest.raises(FileNotFoundError, match="'birds' is not in .*adapter'"):
+      lloco.ask('goose', library, 'birds')
+    findings = verify(library)
+    assert "'birds' is not in" in findings.text()
+    named.write_text(named.read_text().replace('"plain"', '"plane"'))
+    with pytest.raises(ValueError, match='adapters.json is damaged .*plane'):
+      lloco.ask('goose', library, 'birds')
+    assert 'damaged' in verify(library).text()
+  finally:
+    named.unlink()
+
+
+def test_a_group_that_is_not_there_has_no_summaries(library):
+  with pytest.raises(ValueError, match="no group 'bird'; it has birds, mills"):
+    library.summaries('bird')

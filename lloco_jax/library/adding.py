@@ -17,69 +17,24 @@ from lloco_jax.compression.corpus import compress_documents
 from lloco_jax.compression.inventory import Stored
 from lloco_jax.data.documents import Document
 from lloco_jax.library.catalogue import Entry, Passage
-from lloco_jax.library.folder import document_name, escaped, show, walk
-from lloco_jax.library.grouping import nearest_group
+from lloco_jax.library.counts import Counts
+from lloco_jax.library.folder import (
+  document_name,
+  escaped,
+  named_path,
+  show,
+  walk,
+)
+from lloco_jax.library.grouping import belongings, nearest_group
 from lloco_jax.library.library import Library, check_group
 from lloco_jax.library.parsers import parse
 from lloco_jax.library.pieces import cut
-from lloco_jax.progress import duration
 from lloco_jax.weights.sources import file_hash
 
 # Characters of the texts that are compressed between two entries in the
 # catalogue: enough to fill batches, and no more work than can be lost.
 _CHUNK = 400_000
 MOST_MEGABYTES = 50
-
-
-@dataclasses.dataclass
-class Counts:
-  """What became of the files of a folder.
-
-  `refused` and `remarks` are sentences, of which each has been printed;
-  `kept` of the refused were readable before and are in the library as they
-  were. `tokens`, `cut_tokens` and `vectors` are of what was added, continued
-  or updated.
-  """
-
-  added: int = 0
-  unchanged: int = 0
-  updated: int = 0
-  continued: int = 0
-  removed: int = 0
-  refused: list[str] = dataclasses.field(default_factory=list)
-  remarks: list[str] = dataclasses.field(default_factory=list)
-  passed_over: dict[str, int] = dataclasses.field(default_factory=dict)
-  tokens: int = 0
-  cut_tokens: int = 0
-  vectors: int = 0
-  seconds: float = 0.0
-
-  def refuse(self, sentence: str) -> None:
-    """Counts a file as refused, and says why."""
-    self.refused.append(sentence)
-    print(f'Refused: {sentence}', flush=True)
-
-  def remark(self, sentence: str) -> None:
-    """Says what is not in the text of a file."""
-    self.remarks.append(sentence)
-    print(f'Note: {sentence}', flush=True)
-
-  def text(self) -> str:
-    """The summary at the end of a call."""
-    said = [
-      f'{self.added} added, {self.unchanged} unchanged, {self.updated} '
-      f'updated, {self.continued} continued, {self.removed} removed, '
-      f'{len(self.refused)} refused; {self.tokens:,} tokens in '
-      f'{self.vectors:,} vectors, {duration(self.seconds)}.'
-    ]
-    if self.cut_tokens:
-      said.append(f'The token cap cut off {self.cut_tokens:,} tokens.')
-    if self.passed_over:
-      kinds = ', '.join(
-        f'{count} {kind}' for kind, count in sorted(self.passed_over.items())
-      )
-      said.append(f'Passed over, as no text, Markdown, HTML or PDF: {kinds}.')
-    return '\n'.join(said)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +83,8 @@ def add_folder(
   if group is not None:
     check_group(group)
   began = time.monotonic()
-  folder = pathlib.Path(folder).expanduser().resolve()
+  check_limits(rows, most_megabytes)
+  folder = named_path(folder).resolve()
   found = walk(folder, library.folder)
   with library.alone():
     library.catalogue.tidy()
@@ -173,8 +129,31 @@ def add_folder(
     counts.removed = len({entry.path for entry in gone})
     library.sweep()
     library.catalogue.tidy()
+    _tell_of_emptied(library, known, counts)
   counts.seconds = time.monotonic() - began
   return counts
+
+
+def check_limits(rows: int, most_megabytes: float) -> None:
+  """Raises ValueError where no file could be added."""
+  if rows < 1:
+    raise ValueError(f'rows is {rows}; it must be 1 or more.')
+  if most_megabytes <= 0:
+    raise ValueError(
+      f'most_megabytes is {most_megabytes:g}; it must be more than 0.'
+    )
+
+
+def _tell_of_emptied(library, known, counts) -> None:
+  """Remarks on groups that have lost their documents, but not all else."""
+  before = {entry.group for entries in known.values() for entry in entries}
+  now = {entry.group for entry in library.catalogue.entries()}
+  for group, what in sorted(belongings(library, before - now).items()):
+    counts.remark(
+      f"The group '{group}' has no documents any more, but {what}, which no "
+      'group uses now; bring its documents back with --group, or move what it '
+      'has to the group that they are in.'
+    )
 
 
 def remove(
@@ -190,7 +169,7 @@ def remove(
     entries = library.catalogue.entries()
     gone = []
     for path in paths:
-      place = pathlib.Path(os.path.abspath(pathlib.Path(path).expanduser()))
+      place = pathlib.Path(os.path.abspath(named_path(path)))
       places = {place, place.resolve()}
       some = [
         entry

@@ -19,7 +19,7 @@ class Timed:
   """A text that was written, and what it took.
 
   `context` and `prompt` are positions that were read before it; seconds are
-  without compilation.
+  without compilation. `cut` says that it had all the tokens it might have.
   """
 
   text: str
@@ -27,6 +27,7 @@ class Timed:
   prompt: int
   seconds_to_first_token: float
   seconds: float
+  cut: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +75,10 @@ def ask(
 
   Raises:
     FileNotFoundError: there is no library, or it lacks summaries.
-    ValueError: the library is empty, or the question is.
+    ValueError: the library is empty, or the question is, or has no room.
     ImportError: a package of the extra 'library' is missing.
   """
+  _check_question(question)
   if documents < 1:
     raise ValueError(f'documents is {documents}; it must be 1 or more.')
   if not isinstance(library, Library):
@@ -88,20 +90,22 @@ def ask(
   model = library.model
   tokens = encode_question(model.need_tokenizer(), prompt, question)
   reserve = max(RESERVE, len(tokens) + max_new_tokens)
-  room = model.config.max_position_embeddings - reserve
+  window = model.config.max_position_embeddings
+  room = window - reserve
   sources = documents_of(hits, documents, room)
   if not sources:
     raise ValueError(
-      f'The summaries of the documents that were found take more than the '
-      f'{max(room, 0)} positions beside the question; ask for a shorter answer.'
+      f'The question has {len(tokens):,} tokens and its answer may have '
+      f"{max_new_tokens:,}; of the model's {window:,} positions that leaves "
+      f'{max(room, 0):,} for summaries, and none of the documents that were '
+      'found has so few. Ask in fewer words, or for a shorter answer.'
     )
-  summaries = [
-    library.store.load(hit.entry.key, library.settings.compressor)
-    for hit in sources
-  ]
+  summaries = [_summary(library, hit) for hit in sources]
   context = Context(np.concatenate(summaries))
   stream = Stream(model, context, tokens, adapter, max_new_tokens)
-  answer = _write(stream, model.tokenizer, context, tokens, said)
+  answer = _write(
+    stream, model.tokenizer, context, tokens, max_new_tokens, said
+  )
   return Answer(
     answer=answer,
     group=group,
@@ -112,6 +116,29 @@ def ask(
       _from_text(library, sources, tokens, max_new_tokens) if compare else None
     ),
   )
+
+
+def _check_question(question: str) -> None:
+  """Raises ValueError for what is no text."""
+  if not isinstance(question, str):
+    raise ValueError(f'The question is {question!r}; ask in words, as a text.')
+  try:
+    question.encode('utf-8')
+  except UnicodeEncodeError:
+    raise ValueError(
+      f'The question {question!r} is not UTF-8; ask it in that encoding.'
+    ) from None
+
+
+def _summary(library: Library, hit: Hit) -> np.ndarray:
+  try:
+    return library.store.load(hit.entry.key, library.settings.compressor)
+  except (OSError, ValueError) as error:
+    raise type(error)(
+      f'The summaries of {hit.entry.name} are damaged or gone ({error}) Take '
+      'them out with: python -m lloco_jax library verify --mend, and add its '
+      'folder again.'
+    ) from error
 
 
 def _from_text(
@@ -127,19 +154,27 @@ def _from_text(
   if needed > base.config.max_position_embeddings:
     return None
   stream = Stream(base, context, tokens, None, max_new_tokens)
-  return _write(stream, base.tokenizer, context, tokens, None)
+  return _write(stream, base.tokenizer, context, tokens, max_new_tokens)
 
 
-def _write(stream, tokenizer, context, tokens, said) -> Timed:
-  """Writes the first line of what a stream says."""
-  line, first = FirstLine(tokenizer), 0.0
+def _write(stream, tokenizer, context, tokens, most, said=None) -> Timed:
+  """Writes the first line of what a stream says, of `most` tokens at most."""
+  line, first, count = FirstLine(tokenizer), 0.0, 0
   began = time.perf_counter()
   for token in stream:
     first = first or time.perf_counter() - began
+    count += 1
     piece = line.add(token)
     if piece and said is not None:
       said(piece)
     if line.done:
       break
   seconds = time.perf_counter() - began
-  return Timed(line.text, len(context), len(tokens), first or seconds, seconds)
+  return Timed(
+    line.text,
+    len(context),
+    len(tokens),
+    first or seconds,
+    seconds,
+    cut=count >= most and not line.done,
+  )

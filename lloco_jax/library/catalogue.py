@@ -15,6 +15,7 @@ import dataclasses
 import datetime
 import hashlib
 import pathlib
+import re
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from lloco_jax.retrieval.extra import need
 
 # Versions of a table are kept as long for those who are reading them.
 _KEEP = datetime.timedelta(hours=1)
+_SOURCE_LINE = re.compile(r',? */\S+\.rs:\d+:\d+')
 # Names in one condition.
 _NAMES = 1000
 
@@ -268,11 +270,14 @@ class Catalogue:
     try:
       yield
     except RuntimeError as error:
-      said = str(error).strip().splitlines()[0][:300]
+      # Where in LanceDB's own code it comes from tells a user nothing.
+      said = _SOURCE_LINE.sub('', str(error).strip().splitlines()[0])[:300]
       if 'No space left' in said:
         raise disk_is_full(self._folder) from error
       raise OSError(
-        f'The catalogue {self._folder} cannot be read or written ({said}).'
+        f'The catalogue {self._folder} cannot be read or written ({said}). If '
+        'its files are damaged, remove that folder and add your folders again: '
+        'the summaries in the store are used again.'
       ) from error
 
 

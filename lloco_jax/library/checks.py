@@ -8,7 +8,7 @@ import numpy as np
 from lloco_jax.library.adding import text_hash
 from lloco_jax.library.catalogue import Entry
 from lloco_jax.library.folder import show
-from lloco_jax.library.library import Library
+from lloco_jax.library.library import Library, holds_adapter
 from lloco_jax.weights.sources import file_hash
 
 _FORMAT_FILE = 'store.json'
@@ -22,26 +22,41 @@ class Findings:
 
   `damage` is what answers suffer from. `leftovers` belong to no document, such
   as what a stopped program left. `stale` are files that have changed or gone
-  since they were added.
+  since they were added. `adapters` are not where they were. `mended` says that
+  damage and leftovers are out of the library now.
   """
 
   documents: int = 0
   damage: list[str] = dataclasses.field(default_factory=list)
   leftovers: list[str] = dataclasses.field(default_factory=list)
   stale: list[str] = dataclasses.field(default_factory=list)
+  adapters: list[str] = dataclasses.field(default_factory=list)
+  mended: bool = False
 
   def text(self) -> str:
     """What was found, and how it is mended."""
-    lines = [*self.damage, *self.leftovers, *self.stale]
+    lines = [*self.damage, *self.leftovers, *self.stale, *self.adapters]
     lines.append(
       f'{self.documents:,} documents verified: {len(self.damage)} damaged, '
       f'{len(self.leftovers)} leftovers, {len(self.stale)} not as their files '
-      'are now.'
+      f'are now; {len(self.adapters)} adapters missing.'
     )
     if self.stale:
       lines.append('Add their folders again to follow the files.')
+    if self.adapters:
+      lines.append('Name those adapters again, with `library adapter`.')
+    if self.mended:
+      lines.append(
+        f'{len(self.damage)} damaged documents were taken out and '
+        f'{len(self.leftovers)} leftovers removed'
+        f'{"; add their folders again" if self.damage else ""}.'
+      )
+      return '\n'.join(lines)
     if self.leftovers:
-      lines.append('--mend removes the leftovers.')
+      lines.append(
+        'To add their folders again makes use of summaries that an addition '
+        'left when it was stopped; --mend removes all leftovers.'
+      )
     if self.damage:
       lines.append(
         '--mend takes the damaged documents out; add their folders again to '
@@ -58,7 +73,8 @@ def verify(library: Library, mend: bool = False) -> Findings:
     mend: remove what is damaged and what belongs to no document.
 
   Raises:
-    ValueError: another program changes the library.
+    ValueError: another program changes the library; or it is to be mended, and
+      the catalogue has no document for all the summaries in the store.
   """
   with library.alone():
     findings = Findings()
@@ -67,10 +83,18 @@ def verify(library: Library, mend: bool = False) -> Findings:
     damaged += _check_passages(library, entries, findings)
     _check_store(library, entries, findings)
     _check_files(entries, findings)
+    _check_adapters(library, findings)
     if mend:
+      if not entries and (kept := len(library.store.keys())):
+        raise ValueError(
+          f'The catalogue of {show(library.folder)} has no documents, but the '
+          f'store summaries of {kept:,}, which would all be removed; add your '
+          'folders again, which uses them, or remove the whole library.'
+        )
       library.catalogue.drop(damaged)
       library.catalogue.tidy()
       library.sweep()
+      findings.mended = True
   return findings
 
 
@@ -139,6 +163,20 @@ def _check_store(library, entries, findings) -> None:
     else:
       said = 'is a foreign file, which you can remove'
     findings.leftovers.append(f'{show(path)} {said}.')
+
+
+def _check_adapters(library, findings) -> None:
+  """The adapters whose folders are gone."""
+  try:
+    folders = library.adapter_folders()
+  except ValueError as error:
+    findings.adapters.append(str(error))
+    return
+  for group, (folder, _) in folders.items():
+    if pathlib.Path(folder).is_absolute() and not holds_adapter(folder):
+      findings.adapters.append(
+        f"The adapter of the group '{group}' is not in {show(folder)}."
+      )
 
 
 def _check_files(entries, findings) -> None:

@@ -1,23 +1,27 @@
 """The commands `library` and `ask` of python -m lloco_jax."""
 
 import collections
-import pathlib
 import shlex
 import sys
 
 from lloco_jax.data.prompts import PROMPTS
-from lloco_jax.library.adding import MOST_MEGABYTES, add_folder, remove
+from lloco_jax.library.adding import (
+  MOST_MEGABYTES,
+  add_folder,
+  check_limits,
+  remove,
+)
 from lloco_jax.library.asking import Answer, Timed, ask
 from lloco_jax.library.checks import verify
-from lloco_jax.library.folder import check_folder, show
+from lloco_jax.library.folder import check_folder, named_path, show
 from lloco_jax.library.grouping import MOST_GROUPS, find_groups, is_ungrouped
 from lloco_jax.library.kinds import KINDS
 from lloco_jax.library.library import (
   DEFAULT_FOLDER,
   Library,
-  Making,
   check_group,
 )
+from lloco_jax.library.making import Making
 from lloco_jax.library.pairs import groups_of, pairs_file
 from lloco_jax.library.study import study
 
@@ -192,7 +196,8 @@ def _add(chosen) -> None:
     token_cap=chosen.token_cap,
   )
   # Before a library is made for nothing.
-  check_folder(pathlib.Path(chosen.folder).expanduser())
+  check_folder(named_path(chosen.folder))
+  check_limits(chosen.rows, chosen.most_megabytes)
   if chosen.group is not None:
     check_group(chosen.group)
   library = Library.make(chosen.library, making)
@@ -260,7 +265,7 @@ def _remove(chosen) -> None:
 def _verify(chosen) -> None:
   findings = verify(Library(chosen.library), chosen.mend)
   print(findings.text())
-  if findings.damage and not chosen.mend:
+  if findings.adapters or findings.damage and not chosen.mend:
     sys.exit(1)
 
 
@@ -301,6 +306,10 @@ def answer_report(answer: Answer, compare: bool = False) -> str:
       passage = passage[:_SHOWN].rsplit(' ', 1)[0] + ' ...'
     lines += [f'  {number}. {hit.entry.name}', f'     {passage}']
   ours = answer.answer
+  if ours.cut:
+    lines.append(
+      'The answer has all the tokens it may have (--max_new_tokens).'
+    )
   lines.append(
     f'Read {ours.context:,} vectors in place of {answer.text_tokens:,} tokens '
     f'of text; {_times(ours)}.'

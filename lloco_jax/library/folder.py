@@ -40,6 +40,17 @@ def document_name(path: str, part: int, parts: int) -> str:
   return f'{escaped(path)}, part {part}' if parts > 1 else escaped(path)
 
 
+def named_path(path: str | os.PathLike) -> pathlib.Path:
+  """A path as a user gives it, '~' included.
+
+  Raises:
+    ValueError: it is empty, which would stand for the current folder.
+  """
+  if not os.fspath(path):
+    raise ValueError("The path is empty; name a file or folder, or '.'.")
+  return pathlib.Path(path).expanduser()
+
+
 def check_folder(folder: pathlib.Path) -> None:
   """Raises FileNotFoundError where there is no such folder."""
   if not folder.is_dir():

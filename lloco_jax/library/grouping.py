@@ -96,7 +96,7 @@ def find_groups(
 def is_ungrouped(library: Library) -> bool:
   """Whether all files are where they wait for groups, and nothing is learnt."""
   groups = {entry.group for entry in library.catalogue.entries()}
-  return groups == {UNGROUPED} and not _taken(library, groups)
+  return groups == {UNGROUPED} and not belongings(library, groups)
 
 
 def nearest_group(library: Library, vector: np.ndarray, count: int = 5) -> str:
@@ -159,8 +159,8 @@ def _shares(files: Sequence[collections.Counter]) -> dict[str, float]:
   return shares
 
 
-def _taken(library: Library, groups: set[str]) -> dict[str, str]:
-  """What belongs to groups, so that their documents are to stay theirs."""
+def belongings(library: Library, groups: set[str]) -> dict[str, str]:
+  """What groups have, so that their documents are to stay theirs."""
   pairs = [group for group in groups if pairs_file(library, group).is_file()]
   adapters = groups & library.adapter_folders().keys()
   return {
@@ -170,7 +170,7 @@ def _taken(library: Library, groups: set[str]) -> dict[str, str]:
 
 
 def _check_free(library: Library, groups: set[str]) -> None:
-  for group, what in sorted(_taken(library, groups).items()):
+  for group, what in sorted(belongings(library, groups).items()):
     raise ValueError(
       f"The group '{group}' has {what} about its documents, so groups are not "
       'found anew; make another library for that, or name a group with: python '

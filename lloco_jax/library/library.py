@@ -26,11 +26,12 @@ from lloco_jax.data.prompts import PROMPTS, Prompt
 from lloco_jax.files import alone, write_file
 from lloco_jax.library.catalogue import Catalogue
 from lloco_jax.library.folder import show
+from lloco_jax.library.making import Making
 from lloco_jax.model import Model
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.retrieval.encoder import Encoder, embed
 from lloco_jax.retrieval.search import unit_vectors
-from lloco_jax.weights import peft, sources
+from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load
 from lloco_jax.weights.compressor import SHIPPED, apply_compressor
 
@@ -44,35 +45,6 @@ _PROBE = 'A library of documents.'
 # Positions kept free for a question and its answer.
 RESERVE = 1024
 _MOST_TOKENS = 122_880
-
-
-@dataclasses.dataclass(frozen=True)
-class Making:
-  """What a library is made with, fixed when it is.
-
-  A file is cut into parts of at most `part_characters`, each a document of its
-  own (0: never), and those into passages to be found. `token_cap` is the most
-  tokens of a document; 0 stands for what the model's window has room for.
-  """
-
-  model: str = sources.EMBEDDED_DEFAULT
-  compressor: str | None = None
-  dtype: str = 'float32'
-  part_characters: int = 7000
-  passage_characters: int = 1000
-  token_cap: int = 0
-
-  def __post_init__(self):
-    for name in ('part_characters', 'token_cap'):
-      if getattr(self, name) < 0:
-        raise ValueError(
-          f'{name} is {getattr(self, name)}; it must be 0 or more.'
-        )
-    if self.passage_characters < 1:
-      raise ValueError(
-        f'passage_characters is {self.passage_characters}; it must be 1 or '
-        'more.'
-      )
 
 
 class Library:
@@ -212,7 +184,11 @@ class Library:
     """Summary vectors [n, D] of the documents of a group, by their names.
 
     They are read when they are asked for.
+
+    Raises:
+      ValueError: there is no such group.
     """
+    self._need_group(group)
     stored = {
       entry.name: Stored(
         entry.key, entry.tokens, entry.cut_tokens, entry.vectors
@@ -239,15 +215,14 @@ class Library:
     path = self.folder / _ADAPTERS
     found = {}
     for place in sorted((self.folder / 'adapters').glob('*')):
-      if (place / peft.CONFIG).is_file():
+      if holds_adapter(place):
         found[place.name] = (str(place), 'plain')
     if path.is_file():
       try:
         named = json.loads(path.read_text('utf-8'))
-        found |= {
-          group: (self._inside(each['folder']), each['prompt'])
-          for group, each in named.items()
-        }
+        for group, each in named.items():
+          PROMPTS[each['prompt']]
+          found[group] = self._inside(each['folder']), each['prompt']
       except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
           f'{path} is damaged ({error!r}); remove it and name the adapters '
@@ -263,12 +238,7 @@ class Library:
         the adapter is of another base.
       FileNotFoundError: the folder is not there.
     """
-    groups = {entry.group for entry in self.catalogue.entries()}
-    if group not in groups:
-      raise ValueError(
-        f"The library has no group '{group}'; it has "
-        f'{", ".join(sorted(groups)) or "none yet"}.'
-      )
+    self._need_group(group)
     if prompt not in PROMPTS:
       raise ValueError(
         f"There is no prompt '{prompt}'; use one of {', '.join(PROMPTS)}."
@@ -286,6 +256,14 @@ class Library:
       named[group] = {'folder': folder, 'prompt': prompt}
       write_file(path, json.dumps(named, indent=2) + '\n')
 
+  def _need_group(self, group: str) -> None:
+    groups = {entry.group for entry in self.catalogue.entries()}
+    if group not in groups:
+      raise ValueError(
+        f"The library has no group '{group}'; it has "
+        f'{", ".join(sorted(groups)) or "none yet"}.'
+      )
+
   def _inside(self, folder: str) -> str:
     """A folder as `name_adapter` wrote it; './' is the library's own."""
     return str(self.folder / folder) if folder.startswith('./') else folder
@@ -299,6 +277,12 @@ class Library:
     folder, prompt = self.adapter_folders().get(group, (None, 'plain'))
     if folder is None:
       return None, PROMPTS[prompt]
+    if pathlib.Path(folder).is_absolute() and not holds_adapter(folder):
+      raise FileNotFoundError(
+        f"The adapter of the group '{group}' is not in {show(folder)} any "
+        'more; bring it back, or name another with: python -m lloco_jax '
+        'library adapter GROUP FOLDER'
+      )
     adapter = peft.load_adapter(
       folder, self.model.config, self.model.fingerprint
     )
@@ -324,6 +308,11 @@ class Library:
           f'The library {show(self.folder)} was made with {field.name} '
           f"'{ours}', not '{theirs}'; leave that out, or make another library."
         )
+
+
+def holds_adapter(folder: str) -> bool:
+  """Whether an adapter in PEFT's format seems to be there."""
+  return (pathlib.Path(folder) / peft.CONFIG).is_file()
 
 
 def check_group(group: str) -> None:
