@@ -24,7 +24,7 @@ MODELS = {
     'model.name': 'smollm2-135m',
     'model.compressor': 'shipped',
     'model.dtype': 'float32',
-    'compression.segment_length': 32,
+    'compression.segment_length': 64,
     'compression.rows': 8,
     'compression.token_cap': 28_672,
   },

@@ -20,7 +20,7 @@ def get_config():
   config.data.questions_per_document = 24
   config.data.words = (1300, 1650)
 
-  config.compression.segment_length = 32
+  config.compression.segment_length = 64
   config.compression.rows = 8
 
   # One row is a document with all its training questions.

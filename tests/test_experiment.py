@@ -379,12 +379,13 @@ def test_evaluation_before_training_is_refused(folder, tmp_path):
   [
     ({'model__compressor': 'shipped'}, 'name its folder in config.start'),
     ({'summary__substep': 0}, 'substep is 0'),
-    ({'batch__rows': 24}, '24 rows cannot be put 16 a context'),
+    ({'batch__rows': 12}, '12 rows cannot be put 8 a context'),
   ],
 )
 def test_bad_training_of_a_compressor_is_refused(tmp_path, fields, sentence):
   module = importlib.import_module('configs.compressor_smollm2')
   config = module.get_config('documents')
+  config.data.source = 'passages'
   config.start = ''
   config.model.name = str(write_model(tmp_path / 'base', summary_length=0))
   with pytest.raises(ValueError, match=sentence):
@@ -419,7 +420,9 @@ def test_expected_errors_end_in_a_sentence():
 
 def test_compressor_is_trained_saved_and_applied(tmp_path):
   base = write_model(tmp_path / 'base', summary_length=0)
-  config = importlib.import_module('configs.compressor_smollm2').get_config()
+  module = importlib.import_module('configs.compressor_smollm2')
+  config = module.get_config('questions')
+  config.start = ''
   config.model.name = str(base)
   config.summary.length = 2
   config.lora.rank = 2
