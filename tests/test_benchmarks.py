@@ -195,3 +195,20 @@ def test_retrieval_has_a_row_a_search(tmp_path):
     assert row['questions'] == row['clusters'] == 40
   assert len(differences) == 3
   assert [row['questions'] for row in answers] == [2, 2, 2]
+
+
+def test_what_answers_keep(tmp_path):
+  (rows,) = run('answers_kept', tmp_path, '--questions', '4')
+  by = {row['reads']: row for row in rows}
+  assert [row['positions'] for row in rows] == [64, 4, 4, 4]
+  for row in rows:
+    for gain, low, high in (
+      ('gain over other', 'low', 'high'),
+      ('gain over nothing', 'low ', 'high '),
+    ):
+      assert row[low] <= row[gain] <= row[high]
+  # The toy is its own base, so both readers are one.
+  compressor, base = (
+    by[f'tiny, by the {who}'] for who in ('compressor', 'base')
+  )
+  assert compressor['own'] == base['own'] != by['the text']['own']
