@@ -35,7 +35,7 @@ _WIDTH = 32  # Questions with answers are padded to its multiples.
 
 @dataclasses.dataclass(frozen=True)
 class Item:
-  """A piece of an article, and a question about its first paragraph's."""
+  """A piece of an article, and a question that it answers."""
 
   article: str
   text: np.ndarray
@@ -44,7 +44,7 @@ class Item:
 
 
 def read_items(args, tokenizer) -> list[Item]:
-  """Pieces of the articles in turn, from a paragraph drawn by the seed on."""
+  """Pieces of the articles in turn, somewhere in which is what is asked."""
   random = np.random.default_rng(args.seed)
   if args.tiny:
     articles = [
@@ -74,17 +74,21 @@ def read_items(args, tokenizer) -> list[Item]:
     name, paragraphs = articles[len(items) % len(articles)]
     first = random.integers(len(paragraphs))
     text, questions = paragraphs[first]
-    ids = tokenizer.encode(' '.join(text for text, _ in paragraphs[first:]))
     question, answer = questions[random.integers(len(questions))]
-    # The answer has to stand in the piece.
-    if len(ids) < args.tokens or answer not in tokenizer.decode(
-      ids[: args.tokens]
-    ):
+    before, behind = (
+      tokenizer.encode(' '.join(text for text, _ in some))
+      for some in (paragraphs[:first], paragraphs[first:])
+    )
+    # Or the beginning of a piece would hold most of the answers.
+    start = max(len(before) - random.integers(args.tokens), 0)
+    ids = [*before, *behind][start : start + args.tokens]
+    own = ids[max(len(before) - start, 0) :]
+    if len(ids) < args.tokens or answer not in tokenizer.decode(own):
       continue
     items.append(
       Item(
         name,
-        np.array(ids[: args.tokens], np.int32),
+        np.array(ids, np.int32),
         tuple(tokenizer.encode(PLAIN.ask(question))),
         tuple(tokenizer.encode(PLAIN.reply(answer))),
       )
