@@ -423,6 +423,7 @@ def test_compressor_is_trained_saved_and_applied(tmp_path):
   module = importlib.import_module('configs.compressor_smollm2')
   config = module.get_config('questions')
   config.start = ''
+  config.data.questions = 0
   config.model.name = str(base)
   config.summary.length = 2
   config.lora.rank = 2
