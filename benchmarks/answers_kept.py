@@ -96,7 +96,7 @@ def read_items(args, tokenizer) -> list[Item]:
   return items
 
 
-def nats(reader, item: Item, context=None, text=()) -> float:
+def nats(reader, item: Item, context=None, text=(), adapter=None) -> float:
   """The loss a token of an answer behind vectors, or behind text."""
   ids = np.array([*text, *item.question, *item.answer], np.int32)
   labels = np.full_like(ids, IGNORED)
@@ -104,7 +104,7 @@ def nats(reader, item: Item, context=None, text=()) -> float:
   missing = -len(ids) % _WIDTH
   ids = np.pad(ids, (0, missing))
   labels = np.pad(labels, (0, missing), constant_values=IGNORED)
-  return float(lloco.loss(reader, ids, labels, context))
+  return float(lloco.loss(reader, ids, labels, context, adapter))
 
 
 def row(name: str, read: int, losses: np.ndarray, items, nothing) -> dict:
