@@ -8,11 +8,11 @@ On a CPU, 4 tokens a vector, from texts, stories and made reports:
         --config.data.dataset.path=FairytaleQAData
     done
 
-Each stage goes on from what the one before left; an hour and a half in all on
-two quiet cores. First every vector learns to name the four tokens before it,
-which takes few tokens of training; then the rarest of the four above all. Then
-questions are asked about the vectors: of made passages, one at a time; of
-sections of stories, too, two at a time; and of eight at once.
+Each stage goes on from what the one before left; about 70 minutes in all, with
+other work on the cores. First every vector learns to name the four tokens
+before it, which takes few tokens of training; then the rarest of the four above
+all. Then questions are asked about the vectors: of made passages, one at a
+time; of sections of stories, too, two at a time; and of eight at once.
 
 On a GPU, from texts, 8 to 30 tokens a vector:
 

@@ -221,7 +221,8 @@ class Library:
       try:
         named = json.loads(path.read_text('utf-8'))
         for group, each in named.items():
-          PROMPTS[each['prompt']]
+          if each['prompt'] not in PROMPTS:
+            raise ValueError(f"there is no prompt '{each['prompt']}'")
           found[group] = self._inside(each['folder']), each['prompt']
       except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -24,8 +24,11 @@ _QUESTIONS = '-questions.csv'
 class Builder(tfds.core.GeneratorBasedBuilder):
   """FairytaleQA (Xu et al. 2022), its stories in the order of their names."""
 
-  VERSION = tfds.core.Version('1.0.0')
-  RELEASE_NOTES = {'1.0.0': f'Commit {_COMMIT[:7]} of the official files.'}
+  VERSION = tfds.core.Version('1.1.0')
+  RELEASE_NOTES = {
+    '1.1.0': 'The numbers of sections, and those that questions are about.',
+    '1.0.0': f'Commit {_COMMIT[:7]} of the official files.',
+  }
 
   def _info(self) -> tfds.core.DatasetInfo:
     text = tfds.features.Text()
