@@ -48,7 +48,8 @@ def test_loss_and_gradients_equal_those_of_peft(
 ):
   """The adapter goes there by its files, the gradients come back by ours."""
   torch = need_torch()
-  peft = pytest.importorskip('peft')
+  import peft
+
   reference, model = twins(kind)
   adapter = tiny.adapter(2, rank, alpha, targets, config=model.config)
   lloco.save_adapter(tmp_path, adapter, model)

@@ -48,7 +48,8 @@ def run(config, params, inputs, targets):
 @pytest.mark.parametrize('warmup', [0, 1, 7])
 def test_schedule_equals_transformers(schedule, warmup):
   torch = need_torch()
-  transformers = pytest.importorskip('transformers')
+  import transformers
+
   config = OptimizerConfig(
     learning_rate=3e-3, schedule=schedule, warmup_steps=warmup
   )
@@ -76,7 +77,8 @@ def test_warmup_ratio_is_a_share_of_all_steps():
 def test_training_equals_torch():
   """Adam, decay of the kernel alone, and clipping that bites on most steps."""
   torch = need_torch()
-  transformers = pytest.importorskip('transformers')
+  import transformers
+
   params, inputs, targets = quadratic_data()
   config = OptimizerConfig(
     learning_rate=5e-2,

@@ -43,7 +43,8 @@ TEXTS = PROMPTS + [
 def pair():
   """(the torch model, its tokenizer, ours), of one file."""
   need_torch()
-  transformers = pytest.importorskip('transformers')
+  import transformers
+
   path = sources.resolve(sources.EMBEDDED_DEFAULT)
   where = {'gguf_file': path.name}
   reference = transformers.AutoModelForCausalLM.from_pretrained(

@@ -192,7 +192,8 @@ def test_missing_merges(tmp_path):
 
 @pytest.mark.parametrize('make', [byte_level, metaspace])
 def test_file_equals_transformers(tmp_path, make):
-  transformers = pytest.importorskip('transformers')
+  import transformers
+
   path = tmp_path / 'tokenizer.json'
   make().save(str(path))
   theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(path))
@@ -295,7 +296,6 @@ def write_slow(folder):
 
 
 def test_slow_files_through_transformers(tmp_path):
-  pytest.importorskip('transformers')
   write_slow(tmp_path)
   tokenizer = Tokenizer.from_folder(tmp_path)
   expected = byte_level('gpt-2').encode(CORPUS[1], add_special_tokens=False)
@@ -313,7 +313,8 @@ def test_slow_files_without_transformers(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_embedded_default_equals_transformers():
   need_torch()  # transformers reads GGUF with it
-  transformers = pytest.importorskip('transformers')
+  import transformers
+
   path = sources.resolve(sources.EMBEDDED_DEFAULT)
   tokenizer = Tokenizer.from_gguf(path)
   theirs = transformers.AutoTokenizer.from_pretrained(

@@ -3,8 +3,6 @@
 import json
 import struct
 
-import pytest
-
 from lloco_jax.finetuning.tracking import Tracker, drop_steps_after
 
 
@@ -70,7 +68,8 @@ def test_first_and_last_step_are_always_told(tmp_path, capsys):
 
 def events(folder):
   """(step, tag, value) of TensorBoard's files, by their record format."""
-  event_pb2 = pytest.importorskip('tensorboardX.proto.event_pb2')
+  from tensorboardX.proto import event_pb2
+
   found = []
   for path in sorted(folder.iterdir()):
     data, at = path.read_bytes(), 0

@@ -4,7 +4,6 @@ import functools
 import tempfile
 
 import numpy as np
-import pytest
 from references import need_torch
 
 import lloco_jax as lloco
@@ -66,7 +65,8 @@ KINDS = {
 def twins(kind: str):
   """The same checkpoint in transformers and here, through its files."""
   torch = need_torch()
-  transformers = pytest.importorskip('transformers')
+  import transformers
+
   config = transformers.LlamaConfig(**SHAPE, **KINDS[kind])
   torch.manual_seed(len(kind))
   reference = transformers.LlamaForCausalLM(config).eval()
