@@ -190,9 +190,9 @@ def test_small_experiments_are_those_of_the_data_set_but_for_their_size(name):
     'training.checkpoint_every',
     'evaluation.retrieval',
   }
-  assert (ours['data.train_examples'], ours['data.validation_examples']) == (
-    1500,
-    200,
-  )
+  assert 0 < ours['data.train_examples'] <= 1500
+  assert 0 < ours['data.validation_examples'] <= 200
+  # Fewer documents would say little about unseen ones.
+  assert ours['data.validation_documents'] >= 20
   with pytest.raises(ValueError, match="no small experiment 'x'; use one of"):
     small.get_config('x')
