@@ -11,13 +11,14 @@ a document with many of its questions, and the rate is that of the demo: so few
 steps teach a model of this size nothing at the paper's.
 """
 
-from configs import fairytaleqa, qmsum, quality, squad
+from configs import fairytaleqa, needle, qmsum, quality, squad
 
 EXPERIMENTS = {
   'fairytaleqa': fairytaleqa,
   'squad': squad,
   'qmsum': qmsum,
   'quality': quality,
+  'needle': needle,
 }
 # Documents and questions to train on, and to score.
 _SIZES = {
@@ -26,6 +27,8 @@ _SIZES = {
   'qmsum': ((20, 200), (20, 100)),
   'quality': ((20, 300), (20, 100)),
 }
+# Of a needle a document has one, at each of ten depths.
+_NEEDLE_LENGTHS = (1000, 2000, 4000, 8000)
 
 
 def get_config(name='fairytaleqa'):
@@ -36,9 +39,15 @@ def get_config(name='fairytaleqa'):
     )
   config = EXPERIMENTS[name].get_config('smollm2')
   config.name = f'small_{name}'
-  train, validation = _SIZES[name]
-  config.data.train_documents, config.data.train_examples = train
-  config.data.validation_documents, config.data.validation_examples = validation
+  if name == 'needle':
+    config.data.needle.lengths = _NEEDLE_LENGTHS
+    config.data.needle.validation_repeats = 1
+  else:
+    train, validation = _SIZES[name]
+    config.data.train_documents, config.data.train_examples = train
+    config.data.validation_documents, config.data.validation_examples = (
+      validation
+    )
   config.batch.questions_per_row = 40
   config.training.accumulation = 1
   config.training.optimizer.learning_rate = 1e-3
