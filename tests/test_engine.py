@@ -25,6 +25,7 @@ from lloco_jax.serving.slots import (
   insert_context,
   read_context,
   read_prompts,
+  seat,
 )
 
 CONFIG = dataclasses.replace(tiny.CONFIG, max_position_embeddings=160)
@@ -32,7 +33,7 @@ MODEL = tiny.model(CONFIG)
 D = CONFIG.hidden_size
 # Contexts in 64 or 96 places, prompts in 16 or 24.
 ROOM = Room(context=96, prompt=24, new_tokens=12)
-PROGRAMS = (read_context, insert_context, read_prompts, advance)
+PROGRAMS = (read_context, insert_context, read_prompts, seat, advance)
 DRAWN = {'temperature': 2.0, 'top_p': 0.9}
 
 
@@ -216,16 +217,19 @@ def test_a_slot_that_is_free_ends_the_steps_when_a_request_waits():
 
 
 def test_requests_are_read_together_where_enough_wait():
-  """Three at a time, and the next when three slots are free."""
+  """Four at a time; each takes the next slot that is free."""
   engine = make_engine([1, 2], slots=4, steps=8)
   asked = [
     request(seed, max_new_tokens=count, adapter=[None, '1', '2'][seed % 3])
-    for seed, count in enumerate([6, 3, 12, 4, 6, 5, 7])
+    for seed, count in enumerate([6, 3, 12, 4, 6, 5, 7, 1, 9])
   ]
   answers = [engine.submit(one) for one in asked]
-  changed = [engine.step() for _ in range(4)]
-  assert changed == [answers[:3], answers[3:4], answers[:4], answers[4:]]
-  assert [len(answer.tokens) for answer in answers] == [6, 3, 6, 4, 1, 1, 1]
+  changed = [[answers.index(one) for one in engine.step()] for _ in range(5)]
+  assert changed == [
+    [0, 1, 2, 3], [0, 1, 2, 3], [4, 5, 6, 7], [0, 4, 2, 3], [0, 4, 2, 5],
+  ]  # fmt: skip
+  counts = [len(answer.tokens) for answer in answers]
+  assert counts == [6, 3, 6, 4, 4, 3, 1, 1, 0]
   engine.run()
   assert [answer.tokens for answer in answers] == [alone(one) for one in asked]
 
@@ -235,7 +239,7 @@ def test_a_step_turns_no_keys():
   engine = make_engine([0])
   text = advance.lower(
     engine._params, CONFIG, engine._slots, engine._bank.adapter,
-    np.ones(3, bool), np.int32(0), ROOM, 4, (),
+    np.ones(3, bool), np.bool_(False), ROOM, 4, (),
   ).as_text()  # fmt: skip
   turned = re.findall(r'stablehlo\.transpose.*: \(tensor<([\dx]+)xf32>', text)
   sizes = {math.prod(map(int, shape.split('x'))) for shape in turned}
@@ -270,7 +274,7 @@ def test_an_interrupt_loses_nothing(monkeypatch):
   answers = [engine.submit(one) for one in asked]
   tokens = []
 
-  for name in ('advance', 'read_prompts'):
+  for name in ('advance', 'read_prompts', 'seat'):
     tokens.append(next(iter(answers[0])))
     with monkeypatch.context() as patch:
       program = getattr(engine_module, name)
@@ -316,8 +320,8 @@ def test_programs_are_as_many_as_the_buckets_say():
   engine = make_engine([0], bank=AdapterBank(capacity=4, rank=4))
   engine.warm_up()
   counts = [program._cache_size() for program in PROGRAMS]
-  assert counts == [2, 2, 4, 1]
-  assert sum(counts) == engine.programs == 9
+  assert counts == [2, 2, 4, 1, 1]
+  assert sum(counts) == engine.programs == 10
   for seed in (2, 4, 5):
     engine.add_adapter(str(seed), adapter(seed - seed % 2))
   for seed in range(12):

@@ -196,13 +196,16 @@ def test_both_forms_of_a_bank_are_each_row_on_its_own(form):
 
 
 @pytest.mark.parametrize(
-  'rows, adapters, rank, wide',
-  [(16, 8, 8, True), (16, 16, 8, True), (16, 8, 32, False),
-   (4, 8, 8, False), (1, 8, 8, False), (1, 1, 8, True)],
+  'rows, tokens, adapters, rank, wide',
+  [(16, 1, 8, 8, True), (16, 1, 16, 8, True), (16, 1, 8, 32, False),
+   (4, 1, 8, 8, False), (4, 24, 8, 8, True), (4, 24, 8, 32, False),
+   (1, 1, 8, 8, False), (1, 96, 8, 8, False), (1, 1, 1, 8, True)],
 )  # fmt: skip
-def test_the_form_of_a_bank_goes_by_rank_and_count(rows, adapters, rank, wide):
+def test_the_form_of_a_bank_goes_by_rank_and_count(
+  rows, tokens, adapters, rank, wide
+):
   program = jax.make_jaxpr(bank)(
-    jnp.zeros((rows, 1, 3)),
+    jnp.zeros((rows, tokens, 3)),
     jnp.zeros((3, adapters, rank)),
     jnp.zeros((adapters, rank, 5)),
     jnp.zeros(rows, jnp.int32),

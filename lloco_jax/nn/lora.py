@@ -19,7 +19,7 @@ from lloco_jax.nn.quantize import is_quantized, scaled_matmul
 ATTENTION_PROJECTIONS = ('q_proj', 'k_proj', 'v_proj', 'o_proj')
 MLP_PROJECTIONS = ('gate_proj', 'up_proj', 'down_proj')
 # Up to so many columns, ranks of a bank together, all adapters are one tile of
-# a matrix unit; beyond, or with more adapters than rows, most of it is waste.
+# a matrix unit; beyond, or with more adapters than tokens, most of it is waste.
 MASKED_COLUMNS = 128
 
 
@@ -230,7 +230,10 @@ def bank(x, a, b, adapter_ids):
   alone.
   """
   _, adapters, rank = a.shape
-  wide = adapters <= x.shape[0] and adapters * rank <= MASKED_COLUMNS
+  rows, tokens, _ = x.shape
+  # Of a single row the gathered matrices are a slice of the bank.
+  many = adapters <= (rows * tokens if rows > 1 else 1)
+  wide = many and adapters * rank <= MASKED_COLUMNS
   return (masked if wide else gathered)(x, a, b, adapter_ids)
 
 

@@ -1,9 +1,9 @@
 """Continuous batching: many requests through a few slots.
 
-Requests are read into free slots, then all slots generate together, each
-with its own context and adapter; slots whose answers are done take the next
-requests. All shapes come from a few buckets, so the programs are few and
-their number is fixed.
+Requests are read a few together, take free slots, and all slots generate
+together, each with its own context and adapter; a slot whose answer is done
+takes the next request. All shapes come from a few buckets, so the programs are
+few and their number is fixed.
 """
 
 import collections
@@ -35,13 +35,14 @@ from lloco_jax.serving.slots import (
   insert_context,
   read_context,
   read_prompts,
+  seat,
 )
 
 SMALLEST_PROMPT = 16
-# Requests that are read at a time where so many wait: reading a short prompt
-# takes little longer than reading the weights. Where requests wait, steps end
-# when so many slots are free; more would leave slots idle for longer.
-TOGETHER = 3
+# Requests that are read at a time where so many wait: a short prompt alone
+# takes little longer than reading the weights. More would keep those that run
+# waiting for longer.
+TOGETHER = 6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +103,12 @@ class Engine:
     self._slots = empty_slots(config, room, slots, self._dtype)
     self._running: list[_Job | None] = [None] * slots
     self._waiting: collections.deque[_Job] = collections.deque()
+    # Requests that are read and have no slot yet, with their rows in the lobby.
+    self._ready: collections.deque[tuple[int, _Job]] = collections.deque()
     self._context_sizes = bucket_sizes(SMALLEST_CONTEXT, room.context)
     self._prompt_sizes = bucket_sizes(SMALLEST_PROMPT, room.prompt)
     self._together = min(TOGETHER, slots)
+    self._lobby = empty_slots(config, room, self._together, self._dtype)
     for name, adapter in (adapters or {}).items():
       self.add_adapter(name, adapter)
 
@@ -116,13 +120,13 @@ class Engine:
   @property
   def idle(self) -> bool:
     """All requests are answered."""
-    return not self._waiting and not any(self._running)
+    return not (self._waiting or self._ready or any(self._running))
 
   @property
   def programs(self) -> int:
     """How many programs requests can need, while adapters fit the bank."""
     contexts, prompts = len(self._context_sizes), len(self._prompt_sizes)
-    return 2 * contexts + len({1, self._together}) * prompts + 1
+    return 2 * contexts + len({1, self._together}) * prompts + 2
 
   def add_adapter(self, name: str, adapter: Adapter) -> None:
     """Adds an adapter for requests to come; those that run do not notice.
@@ -176,22 +180,25 @@ class Engine:
     self._waiting = collections.deque(
       job for job in self._waiting if job.answer is not answer
     )
+    self._ready = collections.deque(
+      (row, job) for row, job in self._ready if job.answer is not answer
+    )
     self._running = [
       None if job is not None and job.answer is answer else job
       for job in self._running
     ]
 
   def step(self) -> list[Answer]:
-    """Reads requests into free slots, or lets all slots generate.
+    """Reads requests where slots are free, or lets all slots generate.
 
     Returns:
       The answers that have more tokens now or are done; none when idle.
     """
     try:
-      free = self._running.count(None)
-      if self._waiting and free:
-        enough = min(free, len(self._waiting)) >= self._together
-        return self._admit(self._together if enough else 1)
+      self._seat()
+      if self._waiting and not all(self._running):
+        enough = len(self._waiting) >= self._together
+        return self._read(self._together if enough else 1)
       return self._advance() if any(self._running) else []
     except BaseException:
       self._start_again()
@@ -217,6 +224,8 @@ class Engine:
         for _ in range(count):
           self.submit(Request([0] * size, max_new_tokens=1))
         self.run()
+    # What is left in the lobby is done, and the slot stays free.
+    self._slots = seat(self._slots, self._lobby, np.int32(0), np.int32(0))
     self._advance()
     self.contexts = ContextCache(self.contexts.limit)
 
@@ -233,43 +242,54 @@ class Engine:
       )
     return vectors
 
-  def _admit(self, count: int) -> list[Answer]:
-    """Reads so many requests."""
+  def _seat(self) -> None:
+    """Gives free slots to requests that are read."""
+    for slot, job in enumerate(self._running):
+      if job is None and self._ready:
+        row, ready = self._ready[0]
+        self._slots = seat(
+          self._slots, self._lobby, np.int32(row), np.int32(slot)
+        )
+        self._running[slot] = ready
+        self._ready.popleft()
+
+  def _read(self, count: int) -> list[Answer]:
+    """Reads so many requests into the lobby, where nobody is left."""
     jobs = list(itertools.islice(self._waiting, count))
-    slots = [i for i, job in enumerate(self._running) if job is None][:count]
-    entries = tuple(map(self._entry, jobs, slots))
+    entries = tuple(map(self._entry, jobs, range(count)))
     longest = max(len(job.ids) for job in jobs)
     width = next(size for size in self._prompt_sizes if size >= longest)
-    self._slots, first = read_prompts(
+    self._lobby, first = read_prompts(
       self._params,
       self._model.config,
-      self._slots,
+      self._lobby,
       entries,
       np.stack([_padded(job.ids, width) for job in jobs]),
       self._bank.adapter,
       self.room,
       self._stop,
     )
-    for job, slot, token in zip(jobs, slots, np.asarray(first).tolist()):
+    for row, (job, token) in enumerate(zip(jobs, np.asarray(first).tolist())):
       answer = job.answer
       left = 0 if token == NOTHING else answer.request.max_new_tokens - 1
       answer.tokens.clear()
       _extend(answer, [token], left)
-      self._running[slot] = None if answer.done else job
+      if not answer.done:
+        self._ready.append((row, job))
       self._waiting.popleft()
     return [job.answer for job in jobs]
 
-  def _entry(self, job: _Job, slot: int) -> Entry:
-    """Of a request, whose context is put into the slot."""
+  def _entry(self, job: _Job, row: int) -> Entry:
+    """Of a request, whose context is put into a row of the lobby."""
     request, size = job.answer.request, len(job.vectors)
     adapter_id = self._bank.id_of(request.adapter)
     if size:
-      self._slots = insert_context(
-        self._slots, np.int32(slot), self._context(job, adapter_id)
+      self._lobby = insert_context(
+        self._lobby, np.int32(row), self._context(job, adapter_id)
       )
     sampling = request.sampling
     return Entry(
-      slot=np.int32(slot),
+      slot=np.int32(row),
       context_length=np.int32(size),
       prompt_length=np.int32(len(job.ids)),
       new_tokens=np.int32(request.max_new_tokens),
@@ -303,7 +323,7 @@ class Engine:
       self._slots,
       self._bank.adapter,
       np.array([job is not None for job in self._running]),
-      np.int32(min(self._together, len(self._waiting))),
+      np.bool_(len(self._ready) + len(self._waiting)),
       self.room,
       self._steps,
       self._stop,
@@ -324,10 +344,15 @@ class Engine:
     comes out the same again, so that who has some of it gets the rest.
     """
     count = len(self._running)
-    self._waiting.extendleft(filter(None, reversed(self._running)))
+    read = [*self._running, *(job for _, job in self._ready)]
+    self._waiting.extendleft(filter(None, reversed(read)))
     self._running = [None] * count
-    self._slots = None
-    self._slots = empty_slots(self._model.config, self.room, count, self._dtype)
+    self._ready.clear()
+    self._slots = self._lobby = None
+    self._slots, self._lobby = (
+      empty_slots(self._model.config, self.room, rows, self._dtype)
+      for rows in (count, self._together)
+    )
 
 
 def _check_sizes(config, room, slots, steps):

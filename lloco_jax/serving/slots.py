@@ -5,6 +5,9 @@ been generated. All slots write their next token at one place of the cache,
 which goes round: attention goes by positions, so it does not matter where a
 key lies, and nothing is scattered. A slot writes fewer tokens than there are
 places to write, so its own are never overwritten.
+
+Requests are read in a lobby, a few slots more that do not advance: so they can
+be read together though slots become free one after the other.
 """
 
 import dataclasses
@@ -165,6 +168,18 @@ def insert_context(slots: Slots, slot, layers: list[KeyValues]) -> Slots:
   return slots.replace(layers=_write(slots.layers, layers, slot))
 
 
+@functools.partial(jax.jit, donate_argnums=0)
+def seat(slots: Slots, lobby: Slots, row, slot) -> Slots:
+  """Puts what is in a row of the lobby into a slot."""
+
+  def put(values, others):
+    one = jax.lax.dynamic_slice_in_dim(others, row, 1)
+    return jax.lax.dynamic_update_slice_in_dim(values, one, slot, axis=0)
+
+  moved = jax.tree.map(put, slots.replace(turn=None), lobby.replace(turn=None))
+  return moved.replace(turn=slots.turn)
+
+
 @functools.partial(
   jax.jit,
   static_argnames=('config', 'room', 'stop_tokens'),
@@ -248,7 +263,7 @@ def advance(
   slots: Slots,
   adapter: Adapter | None,
   kept,
-  wanted,
+  waiting,
   room: Room,
   steps: int,
   stop_tokens: tuple[int, ...],
@@ -256,7 +271,7 @@ def advance(
   """Generates up to `steps` tokens in every slot that is not free.
 
   Slots outside `kept` [B] are made free before. It ends early when all are
-  free, and as soon as `wanted` of them have become so, where that is not 0.
+  free, and as soon as one becomes so if requests are `waiting`.
 
   Returns:
     The slots, and tokens [steps, B], NOTHING where there is none.
@@ -267,8 +282,8 @@ def advance(
   def unfinished(carry):
     step, slots, _ = carry
     going = slots.left > 0
-    enough = (wanted > 0) & (jnp.sum(busy & ~going) >= wanted)
-    return (step < steps) & jnp.any(going) & ~enough
+    freed = jnp.any(busy & ~going)
+    return (step < steps) & jnp.any(going) & ~(waiting & freed)
 
   def generate(carry):
     step, slots, output = carry
