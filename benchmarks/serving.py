@@ -1,14 +1,16 @@
-"""The engine: many adapters against one, many slots against one.
+"""The engine: many adapters against one, and many slots against one.
 
 Requests about 16 contexts come all at once, six questions about each, so that
 filling the slots and running out of requests is the smaller part.
 'mixed' gives them 8 adapters in turn, 'one adapter' has a bank of one, 'one
-at a time' is the mixed work through a single slot. In every round the
-contexts are new, so each is read once and then kept.
+slot' is the mixed work through a single slot of an engine, and 'generate' by
+`lloco.generate`, which knows no other request. In every round the contexts are
+new; an engine reads each once and keeps it.
 
     python benchmarks/serving.py
 """
 
+import itertools
 import sys
 
 # The repository in place of this folder, where `compression`, a package of
@@ -21,17 +23,13 @@ import numpy as np
 from benchmarks import common, examples, paired
 
 
-def engine(options: dict):
-  """Answers all requests in each round, with contexts of its own."""
+def _set_up(options: dict):
+  """The model, and its adapters by name."""
   import jax
 
   from lloco_jax.model import Model
   from lloco_jax.nn.llama import init_params
   from lloco_jax.nn.lora import LoraConfig, init_adapter
-  from lloco_jax.serving.bank import AdapterBank
-  from lloco_jax.serving.engine import Engine
-  from lloco_jax.serving.requests import Request
-  from lloco_jax.serving.slots import Room
 
   config = common.shape(options['shape'])
   model = Model(config, init_params(config, jax.random.key(0)), None, '', '')
@@ -43,6 +41,47 @@ def engine(options: dict):
     for pair in adapter.weights['layers']['self_attn'].values():
       pair['b'] = 0.01 * jax.random.normal(key, pair['b'].shape)
     adapters[str(index)] = adapter
+  return model, adapters
+
+
+def _requests(options: dict, width: int, seed: int) -> list:
+  """A round's, the questions about a context not one after the other."""
+  from lloco_jax.serving.requests import Request
+
+  asked = examples.questions(options)
+  random = np.random.default_rng(seed)
+  contexts = [
+    random.normal(size=(length, width)).astype(np.float32)
+    for length in _between(options['context'], len(asked))
+  ]
+  # Few lengths: `lloco.generate` is compiled for each.
+  new_tokens = _between(
+    options['new_tokens'], len(asked) * options['questions'], few=4
+  )
+  turns = [
+    (turn, document)
+    for turn in range(options['questions'])
+    for document in range(len(asked))
+  ]
+  return [
+    Request(
+      asked[document][turn][0],
+      contexts[document],
+      str(document % options['adapters']),
+      count,
+    )
+    for (turn, document), count in zip(turns, new_tokens)
+  ]
+
+
+def engine(options: dict):
+  """Answers all requests in each round."""
+  from lloco_jax.serving.bank import AdapterBank
+  from lloco_jax.serving.engine import Engine
+  from lloco_jax.serving.slots import Room
+
+  model, adapters = _set_up(options)
+  width = model.config.hidden_size
   runner = Engine(
     model,
     adapters,
@@ -55,41 +94,57 @@ def engine(options: dict):
   # The stacked copy of the weights ends here.
   del model
   runner.warm_up()
-  asked = examples.questions(options)
-  new_tokens = _between(
-    options['new_tokens'], options['documents'] * options['questions']
-  )
-  rounds = iter(range(10**6))
+  rounds = itertools.count()
 
   def run():
-    random = np.random.default_rng(next(rounds))
-    contexts = [
-      random.normal(size=(length, config.hidden_size)).astype(np.float32)
-      for length in _between(options['context'], len(asked))
-    ]
-    answers = []
-    for turn in range(options['questions']):
-      for document, group in enumerate(asked):
-        answers.append(
-          runner.submit(
-            Request(
-              group[turn][0],
-              contexts[document],
-              str(document % len(adapters)),
-              new_tokens[len(answers)],
-            )
-          )
-        )
+    requests = _requests(options, width, next(rounds))
+    answers = [runner.submit(request) for request in requests]
     runner.run()
     return [np.concatenate([answer.tokens for answer in answers])]
 
   return run
 
 
-def _between(most: int, count: int) -> list[int]:
-  """Lengths between half of the most and the most, the same every time."""
-  random = np.random.default_rng(3)
-  return random.integers(most // 2, most, count, endpoint=True).tolist()
+def generate(options: dict):
+  """The same requests, one after the other."""
+  import lloco_jax as lloco
+
+  model, adapters = _set_up(options)
+  width = model.config.hidden_size
+  rounds = itertools.count()
+
+  def answer(request):
+    ids = np.zeros(options['prompt'], np.int32)
+    ids[: len(request.ids)] = request.ids
+    vectors = np.zeros((options['context'], width), np.float32)
+    vectors[: len(request.context)] = request.context
+    tokens = lloco.generate(
+      model,
+      ids,
+      vectors,
+      adapters[request.adapter],
+      request.max_new_tokens,
+      lengths=[len(request.ids)],
+      context_lengths=[len(request.context)],
+      stop_tokens=(),
+    )
+    return np.asarray(tokens)
+
+  def run():
+    requests = _requests(options, width, next(rounds))
+    return [np.concatenate([answer(request) for request in requests])]
+
+  return run
+
+
+def _between(most: int, count: int, few: int | None = None) -> list[int]:
+  """Lengths from half of the most up to it, the same every time.
+
+  With `few` they are so many steps apart at most.
+  """
+  step = max(most // 2 // few, 1) if few else 1
+  lengths = np.arange(most, most // 2 - 1, -step)
+  return np.random.default_rng(3).choice(lengths, count).tolist()
 
 
 def main():
@@ -109,18 +164,19 @@ def main():
   )  # fmt: skip
   where = common.environment()
   options = vars(args)
-  mixed, one, single = 'mixed', 'one adapter', 'one at a time'
+  mixed, one, slot, alone = 'mixed', 'one adapter', 'one slot', 'generate'
   measured = paired.measure(
     [
       paired.Side(mixed, engine, options),
       paired.Side(one, engine, options | {'adapters': 1}),
-      paired.Side(single, engine, options | {'slots': 1}),
+      paired.Side(slot, engine, options | {'slots': 1}),
+      paired.Side(alone, generate, options),
     ],
     args.repeats,
   )
   count = args.documents * args.questions
-  against_one, against_single = paired.pair_rows(
-    measured, [(mixed, one), (mixed, single)]
+  against_one, *against_single = paired.pair_rows(
+    measured, [(mixed, one), (mixed, slot), (mixed, alone)]
   )
   # Other adapters give other answers.
   del against_one['difference']
@@ -133,7 +189,7 @@ def main():
     {
       'Serving': rows,
       'Many adapters against one, by round': [against_one],
-      'Many slots against one, by round': [against_single],
+      'Many slots against one request at a time, by round': against_single,
     },
     (
       f'{count} requests about {args.documents} contexts of up to '
