@@ -3,12 +3,14 @@
 import dataclasses
 
 from flax.traverse_util import flatten_dict
+import jax
 import numpy as np
 import pytest
 import tiny
 from tiny import CONFIG, relative_error
 
 from lloco_jax.nn.lora import projection_shapes, stack_adapters
+from lloco_jax.serving import bank as module
 from lloco_jax.serving.bank import AdapterBank
 
 ADAPTERS = {
@@ -92,6 +94,33 @@ def test_a_name_keeps_its_adapter():
     bank.add('both', stack_adapters([ADAPTERS['one'], ADAPTERS['two']]))
   with pytest.raises(ValueError, match='room for 0 adapters of rank 8'):
     AdapterBank(0)
+
+
+def test_growth_that_fails_leaves_the_bank_as_it_was(monkeypatch):
+  bank = AdapterBank(capacity=1, rank=1)
+  bank.add('a', tiny.adapter(1, rank=1))
+  before = bank.adapter
+  other = tiny.adapter(2, rank=3)
+  with monkeypatch.context() as patch:
+    patch.setattr(module, '_put', lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      bank.add('b', other)
+  assert bank.names == ['a']
+  assert jax.tree.all(
+    jax.tree.map(np.array_equal, bank.adapter.weights, before.weights)
+  )
+  bank.add('b', other)
+  twin = AdapterBank(capacity=1, rank=1)
+  twin.add('a', tiny.adapter(1, rank=1)), twin.add('b', other)
+  assert jax.tree.all(
+    jax.tree.map(np.array_equal, bank.adapter.weights, twin.adapter.weights)
+  )
+
+
+def test_numbers_that_are_not_finite_are_refused():
+  broken = jax.tree.map(lambda leaf: leaf / 0, tiny.adapter(1))
+  with pytest.raises(ValueError, match="'a' holds numbers that are not fin"):
+    AdapterBank().add('a', broken)
 
 
 def test_hashes_are_of_what_an_adapter_computes():

@@ -314,6 +314,41 @@ def test_a_cancelled_answer_makes_room_and_changes_no_other():
   assert engine.idle and not np.asarray(engine._slots.left).any()
 
 
+def test_a_request_that_is_read_and_has_no_slot_can_be_cancelled():
+  engine = make_engine(slots=2, steps=2)
+  asked = [request(seed, max_new_tokens=4 + seed) for seed in range(6)]
+  answers = [engine.submit(one) for one in asked]
+  while len(engine._ready) != 1:
+    assert engine.step()
+  [(_, job)] = engine._ready
+  engine.cancel(job.answer)
+  engine.run()
+  for one, answer in zip(asked, answers):
+    assert answer.tokens == alone(one)[: 1 if answer is job.answer else None]
+
+
+def test_a_request_in_two_places_is_answered_once(monkeypatch):
+  """As an interrupt between two queues leaves it; or done, and in one."""
+  engine = make_engine(slots=2, steps=2)
+  asked = [request(seed, max_new_tokens=9) for seed in range(4)]
+  answers = [engine.submit(one) for one in asked]
+  for _ in range(2):
+    engine.step()
+  engine._waiting.appendleft(engine._running[0])
+  engine.cancel(answers[1])
+  engine._running[1] = dataclasses.replace(
+    engine._running[0], answer=answers[1]
+  )
+  with monkeypatch.context() as patch:
+    patch.setattr(engine, '_advance', lambda: 1 / 0)
+    patch.setattr(engine, '_read', lambda count: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      engine.step()
+  engine.run()
+  del asked[1], answers[1]
+  assert [answer.tokens for answer in answers] == [alone(one) for one in asked]
+
+
 def test_programs_are_as_many_as_the_buckets_say():
   for program in PROGRAMS:
     program.clear_cache()
@@ -367,6 +402,8 @@ def test_the_engine_holds_one_copy_of_the_weights():
     ({'ids': [[1, 2]]}, 'a request has one prompt'),
     ({'ids': [CONFIG.vocab_size]}, 'outside'),
     ({'context': np.zeros((3, D + 1))}, rf'context is \[3, {D + 1}\]'),
+    ({'context': np.full((3, D), np.nan)}, 'numbers that are not finite'),
+    ({'context': np.full((3, D), 1e300)}, 'not finite in float32'),
   ],
 )
 def test_requests_that_can_never_be_answered(fields, said):

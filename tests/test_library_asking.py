@@ -316,6 +316,10 @@ def test_an_adapter_that_is_gone_is_told(library, adapter, tmp_path):
   named = library.folder / 'adapters.json'
   try:
     assert not verify(library).adapters
+    weights = folder / 'adapter_model.safetensors'
+    weights.write_bytes(weights.read_bytes()[:-5])
+    [damaged] = verify(library).adapters
+    assert damaged.startswith("The adapter of the group 'birds': ")
     shutil.rmtree(folder)
     with pytest.raises(FileNotFoundError, match="'birds' is not in .*adapter'"):
       lloco.ask('goose', library, 'birds')

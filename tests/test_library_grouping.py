@@ -89,6 +89,30 @@ def test_files_are_put_where_they_are_alike(library, tmp_path):
   assert groups[entry.group] == {'mill.txt'}
 
 
+def test_a_grouping_that_was_stopped_is_completed(
+  library, tmp_path, monkeypatch
+):
+  monkeypatch.setattr(grouping, '_AT_ONCE', 5)
+  put, calls = library.catalogue.put, []
+
+  def stop(*arguments):
+    calls.append(arguments)
+    if len(calls) == 2:
+      raise KeyboardInterrupt
+    put(*arguments)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(library.catalogue, 'put', stop)
+    with pytest.raises(KeyboardInterrupt):
+      find_groups(library)
+  assert UNGROUPED in topics_by_group(library) and not is_ungrouped(library)
+  add_folder(library, tmp_path / 'files', progress=False)
+  groups = topics_by_group(library)
+  assert len(groups) == 3 and all(len(each) == 1 for each in groups.values())
+  assert not (library.folder / 'grouping.json').exists()
+  assert_clean(library)
+
+
 def test_a_number_of_groups_can_be_named(library):
   assert len(find_groups(library, count=2).files) == 2
   assert len(topics_by_group(library)) == 2

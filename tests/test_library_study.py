@@ -142,9 +142,10 @@ def test_a_study_goes_on_where_it_was_stopped(library, monkeypatch, tmp_path):
     study(library, 'mills', progress=False)
   notes, pairs = notes_file(library, 'mills'), pairs_file(library, 'mills')
   assert len(notes.read_text().splitlines()) == 2
-  # What a kill may leave: a note half written, and pairs without one.
+  # What a kill may leave: notes and pairs half written, and pairs without one.
   lines = notes.read_text().splitlines(keepends=True)
   notes.write_text(lines[0] + lines[1][:20])
+  pairs.write_text(pairs.read_text() + '{"id": "half')
   monkeypatch.setattr(module, '_ask', scripted(calls))
   studied = study(library, 'mills', progress=False)
   passages = module._passages(library, 'mills')

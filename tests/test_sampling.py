@@ -112,6 +112,8 @@ def test_keys_of_a_step():
     ({'temperature': float('nan')}, 'temperature is nan'),
     ({'top_p': 0.0}, 'top_p is 0.0; it must be above 0'),
     ({'top_p': 1.1}, 'top_p is 1.1'),
+    ({'seed': 2**70}, 'seed is 1180591620717411303424; it must be an integer'),
+    ({'seed': 0.5}, 'seed is 0.5'),
   ],
 )
 def test_bad_settings(fields, message):

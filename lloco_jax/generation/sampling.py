@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,8 @@ RUN = 128
 @dataclasses.dataclass(frozen=True)
 class Sampling:
   """How tokens are chosen: `sample`'s settings, and the seed of its choices.
+
+  The seed is an integer of 64 bits with a sign.
 
   Raises:
     ValueError: a value is out of its range.
@@ -28,6 +31,11 @@ class Sampling:
     if not 0 < self.top_p <= 1:
       raise ValueError(
         f'top_p is {self.top_p}; it must be above 0 and at most 1.'
+      )
+    whole = isinstance(self.seed, numbers.Integral)
+    if not whole or not -(2**63) <= self.seed < 2**63:
+      raise ValueError(
+        f'seed is {self.seed!r}; it must be an integer of 64 bits.'
       )
 
 

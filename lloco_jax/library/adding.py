@@ -25,7 +25,11 @@ from lloco_jax.library.folder import (
   show,
   walk,
 )
-from lloco_jax.library.grouping import belongings, nearest_group
+from lloco_jax.library.grouping import (
+  belongings,
+  complete_grouping,
+  nearest_group,
+)
 from lloco_jax.library.library import Library, check_group
 from lloco_jax.library.parsers import parse
 from lloco_jax.library.pieces import cut
@@ -88,6 +92,7 @@ def add_folder(
   found = walk(folder, library.folder)
   with library.alone():
     library.catalogue.tidy()
+    complete_grouping(library)
     known = collections.defaultdict(list)
     for entry in library.catalogue.entries():
       known[entry.path].append(entry)

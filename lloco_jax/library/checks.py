@@ -22,8 +22,8 @@ class Findings:
 
   `damage` is what answers suffer from. `leftovers` belong to no document, such
   as what a stopped program left. `stale` are files that have changed or gone
-  since they were added. `adapters` are not where they were. `mended` says that
-  damage and leftovers are out of the library now.
+  since they were added. `adapters` are not where they were, or damaged.
+  `mended` says that damage and leftovers are out of the library now.
   """
 
   documents: int = 0
@@ -39,7 +39,7 @@ class Findings:
     lines.append(
       f'{self.documents:,} documents verified: {len(self.damage)} damaged, '
       f'{len(self.leftovers)} leftovers, {len(self.stale)} not as their files '
-      f'are now; {len(self.adapters)} adapters missing.'
+      f'are now; {len(self.adapters)} adapters missing or damaged.'
     )
     if self.stale:
       lines.append('Add their folders again to follow the files.')
@@ -154,11 +154,12 @@ def _check_store(library, entries, findings) -> None:
   """The files of the store that belong to no document."""
   used = {entry.key for entry in entries}
   for path in sorted(library.store.folder.iterdir()):
-    if path.name == _FORMAT_FILE or path.stem in used:
+    summaries = path.suffix == '.safetensors'
+    if path.name == _FORMAT_FILE or summaries and path.stem in used:
       continue
     if path.name.endswith('.part'):
       said = 'was left by a program that was stopped'
-    elif path.suffix == '.safetensors':
+    elif summaries:
       said = 'has the summaries of no document, maybe of an add not finished'
     else:
       said = 'is a foreign file, which you can remove'
@@ -166,17 +167,25 @@ def _check_store(library, entries, findings) -> None:
 
 
 def _check_adapters(library, findings) -> None:
-  """The adapters whose folders are gone."""
+  """The adapters whose folders are gone or that cannot be read."""
   try:
     folders = library.adapter_folders()
   except ValueError as error:
     findings.adapters.append(str(error))
     return
   for group, (folder, _) in folders.items():
-    if pathlib.Path(folder).is_absolute() and not holds_adapter(folder):
+    if not pathlib.Path(folder).is_absolute():
+      # Of a hub, which may be out of reach.
+      continue
+    if not holds_adapter(folder):
       findings.adapters.append(
         f"The adapter of the group '{group}' is not in {show(folder)}."
       )
+      continue
+    try:
+      library.adapter(group)
+    except (ValueError, OSError) as error:
+      findings.adapters.append(f"The adapter of the group '{group}': {error}")
 
 
 def _check_files(entries, findings) -> None:

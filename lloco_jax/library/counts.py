@@ -9,9 +9,8 @@ from lloco_jax.progress import duration
 class Counts:
   """What became of the files of a folder.
 
-  `refused` and `remarks` are sentences, of which each has been printed;
-  `kept` of the refused were readable before and are in the library as they
-  were. `tokens`, `cut_tokens` and `vectors` are of what was added, continued
+  `refused` and `remarks` are sentences, of which each has been printed.
+  `tokens`, `cut_tokens` and `vectors` are of what was added, continued
   or updated.
   """
 

@@ -7,15 +7,19 @@ files, and each group is named by words that its files have and others lack.
 import collections
 from collections.abc import Sequence
 import dataclasses
+import json
 import re
 
 import numpy as np
 
+from lloco_jax.files import write_file
 from lloco_jax.library.catalogue import Entry, Passage
 from lloco_jax.library.library import Library
 from lloco_jax.library.pairs import pairs_file
 from lloco_jax.retrieval.clusters import Clustering, cluster
 
+# The groups that were found, until all files are in them.
+_PLAN = 'grouping.json'
 # Where files are until groups are found.
 UNGROUPED = 'documents'
 MOST_GROUPS = 12
@@ -58,7 +62,8 @@ def find_groups(
   """Puts all files of a library into groups by what they are about.
 
   The number of groups is that of the highest silhouette. Summaries stay as
-  they are; a call that was stopped is made again.
+  they are. What is found is written down before a file is moved, and the next
+  `add_folder` or call of this completes it where it was stopped.
 
   Args:
     library: whose files to group.
@@ -71,6 +76,7 @@ def find_groups(
       another program changes the library; or there are too few files.
   """
   with library.alone():
+    complete_grouping(library)
     entries = library.catalogue.entries()
     if not entries:
       return Grouping({}, [])
@@ -89,8 +95,22 @@ def find_groups(
       files = {name: [] for name in names}
       for path, label in zip(paths, best.labels):
         files[names[label]].append(path)
-    _move(library, entries, files)
+    write_file(library.folder / _PLAN, json.dumps(files) + '\n')
+    complete_grouping(library)
   return Grouping(files, tried)
+
+
+def complete_grouping(library: Library) -> None:
+  """Moves files to the groups that were found, if a program was stopped at it.
+
+  No other program may be changing the library: see `Library.alone`.
+  """
+  plan = library.folder / _PLAN
+  if plan.is_file():
+    _move(
+      library, library.catalogue.entries(), json.loads(plan.read_text('utf-8'))
+    )
+    plan.unlink()
 
 
 def is_ungrouped(library: Library) -> bool:
@@ -199,7 +219,11 @@ def _read_files(library: Library, entries: Sequence[Entry]):
 def _move(library: Library, entries, files: dict[str, list[str]]) -> None:
   """Puts files into their groups; what is there already is left alone."""
   groups = {path: name for name, paths in files.items() for path in paths}
-  moved = [entry for entry in entries if entry.group != groups[entry.path]]
+  moved = [
+    entry
+    for entry in entries
+    if entry.group != groups.get(entry.path, entry.group)
+  ]
   for start in range(0, len(moved), _AT_ONCE):
     some = moved[start : start + _AT_ONCE]
     texts = library.catalogue.texts([entry.version for entry in some])

@@ -59,6 +59,10 @@ class Notes:
     gone = {id for id in passages if id not in live}
     stay = [line for line, id in zip(lines, passages) if id in live]
     old = _lines(pairs)
+    ended = old and pairs.read_bytes().endswith(b'\n')
+    if old and not ended and not _is_whole(old[-1]):
+      # The same; its passage has no note, so it is read again.
+      old.pop()
     new = [line for line in old if _passage_of(line) not in gone]
     self.dropped = len(old) - len(new)
     for path, kept in ((pairs, new), (notes, stay)):

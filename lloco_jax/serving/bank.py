@@ -1,6 +1,5 @@
 """A bank of adapters that grows while it is in use."""
 
-import functools
 import hashlib
 
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -43,10 +42,7 @@ class AdapterBank:
 
   @property
   def adapter(self) -> Adapter | None:
-    """The bank, layers unstacked, for decoding; None where it is empty.
-
-    It is lost when the next adapter is added.
-    """
+    """The bank, layers unstacked, for decoding; None where it is empty."""
     if not self._leaves:
       return None
     return Adapter(unflatten_dict(self._leaves), rank=1, alpha=1.0)
@@ -80,11 +76,17 @@ class AdapterBank:
     """Adds an adapter of the same base; one that is there already stays.
 
     Raises:
-      ValueError: it is a bank, or the name has another adapter.
+      ValueError: it is a bank or not finite, or the name has another adapter.
     """
     if adapter.bank_size is not None:
       raise ValueError(f"'{name}' is a bank of adapters; add them one by one.")
     weights = scaled_weights(adapter)
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
+      # 0 times them is not 0, so they would reach the rows of others.
+      raise ValueError(
+        f"The adapter '{name}' holds numbers that are not finite; train it "
+        'again.'
+      )
     digest = _hash(weights)
     if name in self._ids:
       if self.hash_of(name) == digest:
@@ -93,44 +95,34 @@ class AdapterBank:
         f"The bank has another adapter '{name}', which rows may be using; "
         'give the new one a name of its own.'
       )
-    new = flatten_dict(unstack_layers(weights))
-    self._make_room(new, adapter.rank)
+    new = {
+      path: jnp.expand_dims(leaf, _axis(path))
+      for path, leaf in flatten_dict(unstack_layers(weights)).items()
+    }
     index = len(self._ids)
-    self._leaves |= _put(
-      {path: self._leaves[path] for path in new},
-      {
-        path: self._padded(path, jnp.expand_dims(leaf, _axis(path)))
-        for path, leaf in new.items()
-      },
+    capacity, rank = self._capacity, self._rank
+    while capacity <= index:
+      capacity *= 2
+    while rank < adapter.rank:
+      rank *= 2
+    leaves = dict(self._leaves)
+    if (capacity, rank) != (self._capacity, self._rank):
+      leaves = {
+        path: _padded(path, leaf, capacity, rank)
+        for path, leaf in leaves.items()
+      }
+    for path, leaf in new.items():
+      if path not in leaves:
+        leaves[path] = _padded(path, 0 * leaf, capacity, rank)
+    leaves |= _put(
+      {path: leaves[path] for path in new},
+      {path: _padded(path, leaf, 1, rank) for path, leaf in new.items()},
       index,
     )
-    self._ids[name] = index
+    # At the end and at once: whatever fails before leaves the bank as it was.
+    self._leaves, self._capacity, self._rank = leaves, capacity, rank
     self._hashes.append(digest)
-
-  def _make_room(self, new, rank):
-    """Arrays that hold one adapter more, of a rank and of these leaves."""
-    before = self._capacity, self._rank
-    while self._capacity <= len(self._ids):
-      self._capacity *= 2
-    while self._rank < rank:
-      self._rank *= 2
-    if before != (self._capacity, self._rank):
-      for path, leaf in self._leaves.items():
-        self._leaves[path] = self._padded(path, leaf, self._capacity)
-    for path, leaf in new.items():
-      if path not in self._leaves:
-        shape = list(leaf.shape)
-        shape.insert(_axis(path), 0)
-        empty = jnp.zeros(shape, leaf.dtype)
-        self._leaves[path] = self._padded(path, empty, self._capacity)
-
-  def _padded(self, path, leaf, count=1):
-    """A [D, n, r] or B [n, r, F] with zeros up to `count` and the rank."""
-    axis = _axis(path)
-    pad = [(0, 0)] * 3
-    pad[axis] = (0, count - leaf.shape[axis])
-    pad[axis + 1] = (0, self._rank - leaf.shape[axis + 1])
-    return jnp.pad(leaf, pad)
+    self._ids[name] = index
 
 
 def _axis(path) -> int:
@@ -138,7 +130,16 @@ def _axis(path) -> int:
   return 1 if path[-1] == 'a' else 0
 
 
-@functools.partial(jax.jit, donate_argnums=0)
+def _padded(path, leaf, count, rank):
+  """A [D, n, r] or B [n, r, F] with zeros up to `count` and the rank."""
+  axis = _axis(path)
+  pad = [(0, 0)] * 3
+  pad[axis] = (0, count - leaf.shape[axis])
+  pad[axis + 1] = (0, rank - leaf.shape[axis + 1])
+  return jnp.pad(leaf, pad)
+
+
+@jax.jit
 def _put(leaves, new, index):
   """Leaves of the bank with those of one adapter, [D, 1, R] and [1, R, F]."""
   return {

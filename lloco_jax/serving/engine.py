@@ -30,6 +30,7 @@ from lloco_jax.serving.slots import (
   NOTHING,
   Entry,
   Room,
+  Slots,
   advance,
   empty_slots,
   insert_context,
@@ -89,7 +90,6 @@ class Engine:
   ):
     room = room or Room()
     _check_sizes(model.config, room, slots, steps)
-    config = model.config
     self.room = room
     self.contexts = ContextCache(context_bytes)
     # For checks, without the weights.
@@ -97,10 +97,10 @@ class Engine:
     self._params = model.unstacked_params
     self._dtype = model.params['norm']['scale'].dtype
     self._steps = steps
-    stop = config.eos_token_ids if stop_tokens is None else stop_tokens
+    stop = model.config.eos_token_ids if stop_tokens is None else stop_tokens
     self._stop = tuple(sorted({int(token) for token in stop}))
     self._bank = bank or AdapterBank()
-    self._slots = empty_slots(config, room, slots, self._dtype)
+    self._slots = self._empty(slots)
     self._running: list[_Job | None] = [None] * slots
     self._waiting: collections.deque[_Job] = collections.deque()
     # Requests that are read and have no slot yet, with their rows in the lobby.
@@ -108,7 +108,7 @@ class Engine:
     self._context_sizes = bucket_sizes(SMALLEST_CONTEXT, room.context)
     self._prompt_sizes = bucket_sizes(SMALLEST_PROMPT, room.prompt)
     self._together = min(TOGETHER, slots)
-    self._lobby = empty_slots(config, room, self._together, self._dtype)
+    self._lobby = self._empty(self._together)
     for name, adapter in (adapters or {}).items():
       self.add_adapter(name, adapter)
 
@@ -165,11 +165,8 @@ class Engine:
       raise ValueError(
         f'max_new_tokens is {request.max_new_tokens}; it must be >= 1.'
       )
-    key = ContextKey(
-      self._model.fingerprint,
-      self._bank.hash_of(request.adapter),
-      vectors_hash(vectors),
-    )
+    adapter = self._bank.hash_of(request.adapter)
+    key = ContextKey(self._model.fingerprint, adapter, vectors_hash(vectors))
     answer = Answer(request, self.step)
     self._waiting.append(_Job(answer, ids, vectors, key))
     return answer
@@ -234,11 +231,18 @@ class Engine:
     if context is None:
       return np.zeros((0, width), self._dtype)
     # A copy, so that what is read is what was hashed.
-    vectors = np.array(context, self._dtype)
+    with np.errstate(over='ignore'):
+      vectors = np.array(context, self._dtype)
     if vectors.ndim != 2 or vectors.shape[1] != width:
       raise ValueError(
         f'The context is {list(vectors.shape)}; for this model it must be '
         f'[n, {width}].'
+      )
+    # 0 times them is not 0, so they would reach others that do not see them.
+    if not np.isfinite(vectors).all():
+      raise ValueError(
+        f'The context holds numbers that are not finite in {vectors.dtype}; '
+        'compress its documents again.'
       )
     return vectors
 
@@ -344,15 +348,17 @@ class Engine:
     comes out the same again, so that who has some of it gets the rest.
     """
     count = len(self._running)
-    read = [*self._running, *(job for _, job in self._ready)]
-    self._waiting.extendleft(filter(None, reversed(read)))
+    jobs = [*self._running, *(job for _, job in self._ready), *self._waiting]
+    # An interrupt may find one in two places, or done and still in one.
+    left = {id(job.answer): job for job in jobs if job and not job.answer.done}
+    self._waiting = collections.deque(left.values())
     self._running = [None] * count
     self._ready.clear()
     self._slots = self._lobby = None
-    self._slots, self._lobby = (
-      empty_slots(self._model.config, self.room, rows, self._dtype)
-      for rows in (count, self._together)
-    )
+    self._slots, self._lobby = map(self._empty, (count, self._together))
+
+  def _empty(self, count: int) -> Slots:
+    return empty_slots(self._model.config, self.room, count, self._dtype)
 
 
 def _check_sizes(config, room, slots, steps):
