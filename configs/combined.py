@@ -4,8 +4,8 @@ r"""Combined finetuning: one adapter for the paper's five data sets.
       --config.sets.qasper.data.path=FOLDER \
       --config.sets.qmsum.data.path=FOLDER (and so on)
 
-The argument is a model and, behind commas, which of the data sets; all of them
-by default, as in 'smollm2,qasper,qmsum'. As in the paper there are 10,000
+The argument is a model, devices and which of the data sets; all of them by
+default, as in 'smollm2,qasper,qmsum'. As in the paper there are 10,000
 examples each of NarrativeQA and HotpotQA, and all of the others (Tan et al.
 2024). The paper says that the adapter beats the baselines on all but QMSum, and
 the data sets' own adapters on QuALITY alone.
@@ -23,19 +23,16 @@ _SETS = {
 _SAMPLED = ('narrativeqa', 'hotpotqa')
 
 
-def get_config(model='llama2-7b'):
-  model, *names = model.split(',')
-  names = names or list(_SETS)
-  unknown = sorted(set(names) - set(_SETS))
-  if unknown:
-    raise ValueError(
-      f"There is no data set '{unknown[0]}'; use some of {', '.join(_SETS)}, "
-      f"as in '{model},qasper,qmsum'."
-    )
-  parts = {name: _SETS[name].get_config(model) for name in names}
+def get_config(argument='llama2-7b'):
+  given = argument.split(',')
+  names = [name for name in given if name in _SETS] or list(_SETS)
+  others = ','.join(name for name in given if name not in _SETS)
+  words = common.words_of(others, **{'data sets': _SETS})
+  model = words['model']
+  parts = {name: _SETS[name].get_config(others) for name in names}
   for name in _SAMPLED:
     if name in parts:
       parts[name].data.train_examples = 10_000
   config = common.combined('combined', model, parts)
-  config.training.accumulation = 8
+  config.training.accumulation = 8 // config.batch.rows
   return config

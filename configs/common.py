@@ -30,15 +30,17 @@ MODELS = {
   },
 }
 
-# Other devices, as 'llama2-7b,v5e-8'. One v5e has room for an int8 base and
-# one row, if little is kept for the backward pass; eight share out the base and
-# have a row each, so that a step's rows are no longer accumulated.
+# Other devices, as 'v5e-1' or 'llama2-7b,v5e-8'. One v5e has room for an int8
+# base and one row, if little is kept for the backward pass and few questions
+# are answered at a time; eight share out the base and have a row each, so that
+# a step's rows are no longer accumulated.
 _EIGHT_ROWS = {'batch.rows': 8, 'compression.rows': 8}
 DEVICES = {
   'v5e-1': {
     'model.quantize': 'int8',
     'remat': 'full',
     'compression.rows': 1,
+    'evaluation.questions_per_row': 32,
   },
   'v5e-8': {'mesh.axes.fsdp': 8, **_EIGHT_ROWS},
   # What the model's settings are made for.
@@ -197,6 +199,9 @@ def finetuning(name):
   # A name of METRICS in evaluation/scoring.py.
   config.evaluation.metric = 'exact_match'
   config.evaluation.max_new_tokens = 16
+  # Questions about a document that are answered at a time, behind one copy of
+  # it; fewer take less memory.
+  config.evaluation.questions_per_row = 64
   config.evaluation.bootstrap_samples = 10_000
   # 0 decodes greedily; above, tokens are drawn from the likeliest that make
   # up `top_p`, by the seed.
@@ -220,7 +225,34 @@ def finetuning(name):
   return config
 
 
-def paper(name, model, source, prompt_name):
+def words_of(argument, **others):
+  """The words of a config's argument: 'model', 'devices' and others.
+
+  They stand between commas, in any order. `others` has what else may be among
+  them, by what it is called; of each there may be one, and '' where there is
+  none, but of the model, which is llama2-7b then.
+
+  Raises:
+    ValueError: a word is unknown, or there are two of a kind.
+  """
+  known = {'model': MODELS, 'devices': DEVICES, **others}
+  found = {}
+  for word in filter(None, argument.split(',')):
+    kind = next((kind for kind, words in known.items() if word in words), None)
+    if kind is None or kind in found:
+      said = '; '.join(
+        f'{kind}: {", ".join(words)}' for kind, words in known.items()
+      )
+      again = f", which has '{found[kind]}' already," if kind else ''
+      raise ValueError(
+        f"'{word}'{again} is no word for this config, which takes one of each "
+        f'({said}), as in llama2-7b,v5e-8.'
+      )
+    found[kind] = word
+  return {'model': 'llama2-7b', **dict.fromkeys(list(known)[1:], ''), **found}
+
+
+def paper(name, argument, source, prompt_name):
   """An experiment on a data set, with the hyperparameters of the reference.
 
   They are those of the scripts of github.com/jeffreysijuntan/lloco at commit
@@ -231,16 +263,8 @@ def paper(name, model, source, prompt_name):
   decoded greedily, where the reference most likely samples: it passes no
   setting, and Llama 2's own are evaluation.temperature=0.6, top_p=0.9.
   """
-  model, _, devices = model.partition(',')
-  for what, given, known in (
-    ('model', model, MODELS),
-    ('setting for devices', devices, {'': {}, **DEVICES}),
-  ):
-    if given not in known:
-      raise ValueError(
-        f"There is no {what} '{given}'; use one of "
-        f'{", ".join(filter(None, known))}.'
-      )
+  words = words_of(argument)
+  model = words['model']
   config = finetuning(f'{name}_{model}')
   config.update_from_flattened_dict(MODELS[model])
   config.data.source = source
@@ -248,7 +272,7 @@ def paper(name, model, source, prompt_name):
   config.prompt = prompt(prompt_name)
   config.batch.rows = 1
   config.batch.questions_per_row = 1
-  config.update_from_flattened_dict(DEVICES.get(devices, {}))
+  config.update_from_flattened_dict(DEVICES.get(words['devices'], {}))
   config.epochs = 3
   config.training.accumulation = 8 // config.batch.rows
   config.training.optimizer.learning_rate = 2e-5

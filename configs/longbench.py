@@ -4,7 +4,7 @@ r"""LongBench: one of its tasks, with its own metric and length of answers.
       --config.data.path=FOLDER \
       --config.evaluation.adapters.lloco=runs/qasper_smollm2/adapters/lloco
 
-The argument is a model and a task; the task alone may be left out. LongBench
+The argument is a model, a task and devices; each may be left out. LongBench
 has no training split: the paper evaluates adapters of its other data sets, and
 here any are named in config.evaluation.adapters (a released one by its hub
 name, 'xiuyul/Lloco-7b-qasper'). Systems without an adapter are left out.
@@ -29,17 +29,15 @@ _PROMPTS = {
 }
 
 
-def get_config(model='llama2-7b'):
-  model, _, task = model.partition(',')
-  task = task or 'narrativeqa'
+def get_config(argument='llama2-7b'):
   scored = {name: found for name, found in TASKS.items() if found.metric}
-  if task not in scored:
-    raise ValueError(
-      f"There is no task '{task}'; use one of {', '.join(scored)}, as in "
-      f"'{model},qasper'."
-    )
+  words = common.words_of(argument, task=scored)
+  task = words['task'] or 'narrativeqa'
   config = common.paper(
-    f'longbench_{task}', model, 'longbench', _PROMPTS.get(task, 'plain')
+    f'longbench_{task}',
+    f'{words["model"]},{words["devices"]}',
+    'longbench',
+    _PROMPTS.get(task, 'plain'),
   )
   config.data.part = task
   config.evaluation.metric = scored[task].metric

@@ -30,14 +30,13 @@ _LENGTHS = {
 _REPEATS = {'llama2-7b': 10, 'smollm2': 3}
 
 
-def get_config(model='llama2-7b'):
-  model, _, size = model.partition(',')
-  if size not in ('', 'tiny'):
-    raise ValueError(
-      f"There is no size '{size}'; leave it out, or use '{model},tiny'."
-    )
+def get_config(argument='llama2-7b'):
+  words = common.words_of(argument, size=('tiny',))
+  model, size = words['model'], words['size']
   name = f'needle_{size}' if size else 'needle'
-  config = common.paper(name, model, 'needle', 'narrative_qa')
+  config = common.paper(
+    name, f'{model},{words["devices"]}', 'needle', 'narrative_qa'
+  )
   config.data.part = 'random'
   needle = config.data.needle
   needle.lengths = _LENGTHS[model]

@@ -32,7 +32,7 @@ from lloco_jax.finetuning.questions import (
 from lloco_jax.inputs import load_dataset, load_models
 from lloco_jax.model import Model
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
-from lloco_jax.processes import is_first, wait_for_all
+from lloco_jax.processes import agreed, is_first, wait_for_all
 from lloco_jax.runs import announce, claim, device, versions
 from lloco_jax.sharding import rows_here, to_host
 from lloco_jax.weights import peft
@@ -139,7 +139,7 @@ def train_adapters(
   contexts = Contexts(dataset.documents, model.tokenizer, summaries, window)
   for name in config.adapters:
     folder = adapter_folder(workdir, name)
-    if (folder / peft.CONFIG).is_file():
+    if all(agreed([(folder / peft.CONFIG).is_file()])):
       print(f"The adapter '{name}' is trained: {folder}")
       continue
     kind = systems.FINETUNED_ON[name]
@@ -273,6 +273,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     base=base,
     cache=AnswerCache(folder / 'answers'),
     sampling=settings.sampling,
+    questions_per_row=config.evaluation.questions_per_row,
   )
   if not is_first():
     return None

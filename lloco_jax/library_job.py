@@ -33,7 +33,7 @@ from lloco_jax.library.pairs import (
   read_pairs,
 )
 from lloco_jax.nn.lora import LoraConfig, init_adapter
-from lloco_jax.processes import is_first
+from lloco_jax.processes import agreed, is_first
 from lloco_jax.runs import announce, claim
 from lloco_jax.weights import peft
 
@@ -149,7 +149,7 @@ def _learn(config, library: Library, lesson: _Lesson, runs: pathlib.Path):
   run = runs / _run_name(fields, compressor_fingerprint(model), lesson.digest)
   claim(run, ConfigDict(fields), model, training_data=lesson.digest)
   folder = run / 'adapter'
-  if (folder / peft.CONFIG).is_file():
+  if all(agreed([(folder / peft.CONFIG).is_file()])):
     print(f"The adapter of '{group}' is trained: {folder}")
   else:
     training = training_of(config, len(lesson.rows))

@@ -36,8 +36,8 @@ RULES = (
   ('vocab', ('tensor',)),
 )
 # Bytes from which an array that no rule knows is refused instead of put whole
-# on every device; norms, biases and summary tokens of a 7B base are smaller.
-LARGE = 2**20
+# on every device; norms, biases and summary tokens of a 70B base are smaller.
+LARGE = 2**23
 
 # Logical axes (inputs, outputs) of every projection.
 _PROJECTIONS = {

@@ -276,16 +276,23 @@ def programs():
 
 
 def train(workdir, name=None, stop_at=None):
-  """Finetunes for six steps on a mesh or one device, and may be stopped."""
+  """Finetunes for six steps on a mesh or one device, and may be stopped.
+
+  Gives all losses so far, and the first batch that this call read.
+  """
 
   def stop(_, step):
     if step == stop_at:
       raise KeyboardInterrupt
     return {}
 
-  batches = grain.MapDataset.range(100).map(
-    lambda index: question_batch('float32', seed=index)
-  )
+  read = []
+
+  def batch(index):
+    read.append(index)
+    return question_batch('float32', seed=index)
+
+  batches = grain.MapDataset.range(100).map(batch)
   with sharding.use(name and placement(name)):
     model, adapter = network('float32')
     with contextlib.suppress(KeyboardInterrupt):
@@ -298,15 +305,17 @@ def train(workdir, name=None, stop_at=None):
         stop,
       )
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
-  return [json.loads(line)['loss'] for line in lines]
+  return [json.loads(line)['loss'] for line in lines], int(min(read))
 
 
 def resumed(folder):
   """Losses of a run that changed devices twice, and of one that did not."""
   folder = pathlib.Path(folder)
-  train(folder / 'moved', 'fsdp', 3)
-  train(folder / 'moved', 'fsdp x tensor', 5)
-  return {'moved': train(folder / 'moved'), 'stayed': train(folder / 'stayed')}
+  _, *begun = train(folder / 'moved', 'fsdp', 3)
+  begun.append(train(folder / 'moved', 'fsdp x tensor', 5)[1])
+  moved, last = train(folder / 'moved')
+  stayed, _ = train(folder / 'stayed')
+  return {'moved': moved, 'stayed': stayed, 'begun': [*begun, last]}
 
 
 if __name__ == '__main__':

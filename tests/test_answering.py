@@ -9,6 +9,8 @@ import lloco_jax as lloco
 from lloco_jax.data.contexts import Context, context_bucket
 from lloco_jax.generation import answering
 from lloco_jax.generation.answering import (
+  Asked,
+  answer_all,
   answer_questions,
   answer_text,
 )
@@ -103,6 +105,13 @@ def test_more_questions_than_a_row_holds(model, monkeypatch):
   apart = answer_questions(model, context, prompts, max_new_tokens=NEW)
   assert apart.tokens == together.tokens
   assert len(apart.tokens) == 7
+  (fewer,) = answer_all(
+    model,
+    [Asked(context, prompts)],
+    max_new_tokens=NEW,
+    questions_per_row=3,
+  )
+  assert fewer.tokens == together.tokens
 
 
 def test_stop_tokens_end_answers(model):

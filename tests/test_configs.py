@@ -55,9 +55,7 @@ def test_models_differ_in_the_model_part_alone(name):
   allowed = {'name', *common.MODELS['smollm2']}
   assert changed <= (allowed | NEEDLE if name == 'needle' else allowed)
   assert load(name) == load(name, 'llama2-7b')
-  with pytest.raises(
-    ValueError, match="no model 'gpt'; use one of llama2-7b, s"
-  ):
+  with pytest.raises(ValueError, match="'gpt' is no word .*llama2-7b, smol"):
     load(name, 'gpt')
 
 
@@ -89,8 +87,32 @@ def test_docstrings_tell_the_time_that_is_computed(monkeypatch):
 
 
 def test_devices_without_a_setting_are_refused():
-  with pytest.raises(ValueError, match="for devices 'v9'; use one of v5e-1"):
+  with pytest.raises(ValueError, match="'v9' is no word .*devices: v5e-1"):
     load('narrativeqa', 'llama2-7b,v9')
+
+
+@pytest.mark.parametrize(
+  'name, argument, same',
+  [
+    ('narrativeqa', 'v5e-1', 'llama2-7b,v5e-1'),
+    ('needle', 'v5e-8', 'v5e-8,llama2-7b'),
+    ('longbench', 'qasper,80gb-8', 'llama2-7b,80gb-8,qasper'),
+    ('combined', 'qmsum,v5e-8,qasper', 'llama2-7b,v5e-8,qmsum,qasper'),
+  ],
+)
+def test_words_of_an_argument_stand_in_any_order(name, argument, same):
+  config = load(name, argument)
+  assert config == load(name, same)
+  devices = next(word for word in argument.split(',') if word[-2] == '-')
+  for key, value in common.DEVICES[devices].items():
+    if not key.startswith('evaluation.'):
+      assert flat(config)[key] == value
+  assert config.training.accumulation * config.batch.rows == 8
+
+
+def test_two_words_of_a_kind_are_refused():
+  with pytest.raises(ValueError, match="'v5e-8', which has 'v5e-1' already"):
+    load('qasper', 'v5e-1,v5e-8')
 
 
 @pytest.mark.parametrize('name', [*CONFIGS, 'needle'])
@@ -141,9 +163,7 @@ def test_longbench_has_a_config_a_task(task):
 
 
 def test_a_longbench_task_that_cannot_be_scored_is_refused():
-  with pytest.raises(
-    ValueError, match="no task 'trec'; use one of narrativeqa"
-  ):
+  with pytest.raises(ValueError, match="'trec' is no word .*task: narrativeqa"):
     load('longbench', 'smollm2,trec')
 
 

@@ -275,5 +275,5 @@ def test_the_config_has_the_papers_grid(model):
 
 
 def test_an_unknown_size_is_refused():
-  with pytest.raises(ValueError, match="no size 'huge'; .* 'smollm2,tiny'"):
+  with pytest.raises(ValueError, match="'huge' is no word .*size: tiny"):
     needle_config.get_config('smollm2,huge')

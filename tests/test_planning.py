@@ -99,6 +99,33 @@ def test_what_fits_is_what_is_needed_at_once():
   assert 'does not fit: it takes 22.1G.' in plan_text(refused, small)
 
 
+def test_devices_that_a_config_leaves_idle_are_told():
+  taken = memory.Memory(*[memory.GIB] * 5)
+  eight = chips.Chips('v5e:2x4', (None,) * 8, 16.0)
+  said = plan_text(Plan('decode', 1, 1, taken, devices=1), eight)
+  assert 'uses 1 of the 8 devices; --config.mesh.axes.fsdp=-1' in said
+  assert 'uses' not in plan_text(Plan('decode', 1, 1, taken, devices=8), eight)
+
+
+@pytest.mark.parametrize(
+  'name, questions, answer',
+  [
+    ('narrativeqa.py', 64, 50),
+    ('narrativeqa.py:v5e-1', 32, 50),
+    ('combined.py:v5e-1,qasper,qmsum', 32, 50),
+  ],
+)
+def test_answers_are_planned_with_the_questions_of_a_row(
+  name, questions, answer
+):
+  config = read_config(f'configs/{name}')
+  for stage in ('prefill', 'decode'):
+    sizes = report._sizes(config, stage)
+    assert (sizes.questions, sizes.rows) == (questions, 1)
+    assert sizes.answer >= answer
+  assert report._sizes(config, 'finetune').questions == 1
+
+
 def test_an_unknown_stage_is_told():
   config = read_config(CONFIG)
   with pytest.raises(ValueError, match="no stage 'train'; choose from finetun"):

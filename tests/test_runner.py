@@ -7,6 +7,7 @@ import pytest
 from tiny_model import WIDTH, tiny_adapter, tiny_model
 
 import lloco_jax as lloco
+from lloco_jax import processes
 from lloco_jax.data.contexts import ContextKind
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example
@@ -531,3 +532,13 @@ def test_programs_are_bounded_by_the_buckets():
   )  # fmt: skip
   # 4 questions behind 0, 64 or 96 slots.
   assert prefill._cache_size() == decode_in_place._cache_size() == 3
+
+
+def test_answers_that_another_process_alone_can_read_are_told(
+  tmp_path, monkeypatch
+):
+  """Or it would not run the programs that the others run."""
+  cache = AnswerCache(tmp_path)
+  monkeypatch.setattr(processes, 'agreed', lambda numbers: [True])
+  with pytest.raises(OSError, match='first process reads .*key.json'):
+    cache.find('key')

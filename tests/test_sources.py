@@ -14,6 +14,7 @@ import pytest
 from tiny import CONFIG
 
 from lloco_jax.weights import sources
+from lloco_jax.weights.published import read_config
 
 
 @pytest.fixture(autouse=True)
@@ -243,6 +244,12 @@ def test_hub_config_is_checked_before_weights_are_fetched(hub):
   hub.config = CONFIG.to_huggingface() | {'hidden_act': 'gelu'}
   with pytest.raises(ValueError, match='gelu'):
     sources.resolve('owner/name')
+  assert [patterns for _, patterns, _ in hub.calls] == [['config.json']]
+
+
+def test_the_shape_of_a_hub_network_needs_no_weights(hub):
+  hub.files = ['config.json', 'model.safetensors']
+  assert read_config('owner/name') == CONFIG
   assert [patterns for _, patterns, _ in hub.calls] == [['config.json']]
 
 

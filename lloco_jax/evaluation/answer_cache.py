@@ -48,17 +48,27 @@ class AnswerCache:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
   def find(self, key: str) -> Answers | None:
-    """The answers of a key, or None."""
+    """The answers of a key, or None.
+
+    Raises:
+      OSError: the first of several processes has them, and this one cannot read
+        them.
+    """
     if key in self._known or self._folder is None:
       return self._known.get(key)
     path = self._folder / f'{key}.json'
-    if not all(processes.agreed([path.is_file()])):
-      return None
     try:
-      fields = json.loads(path.read_text('utf-8'))
-      return Answers(**fields)
+      found = Answers(**json.loads(path.read_text('utf-8')))
     except (OSError, ValueError, TypeError):
+      found = None
+    if not all(processes.agreed([found is not None])):
       return None
+    if found is None:
+      raise OSError(
+        f'The first process reads {path}, and this one cannot; the folders of '
+        'a run have to be shared by all its hosts.'
+      )
+    return found
 
   def save(self, key: str, answers: Answers) -> None:
     self._known[key] = answers

@@ -14,7 +14,12 @@ from lloco_jax.evaluation.comparison import Answer, SystemResult
 from lloco_jax.evaluation.plans import group_examples, make_plans
 from lloco_jax.evaluation.scoring import SCORES
 from lloco_jax.evaluation.systems import System
-from lloco_jax.generation.answering import Asked, answer_all, answer_text
+from lloco_jax.generation.answering import (
+  QUESTION_BUCKETS,
+  Asked,
+  answer_all,
+  answer_text,
+)
 from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.model import Model
 from lloco_jax.nn.placement import parts_in_use
@@ -37,6 +42,7 @@ def evaluate(
   base: Model | None = None,
   cache: AnswerCache | None = None,
   sampling: Sampling = GREEDY,
+  questions_per_row: int = QUESTION_BUCKETS[-1],
 ) -> list[SystemResult]:
   """Answers of every system to the examples of a split, scored.
 
@@ -58,6 +64,7 @@ def evaluate(
     cache: where answers are kept as they come, and found again.
     sampling: how tokens are chosen; the random choices of an example are its
       own, whatever is asked beside it.
+    questions_per_row: questions about a document answered at a time.
 
   Raises:
     ValueError: before any system runs, where a document is unknown, lacks
@@ -120,8 +127,9 @@ def evaluate(
     for start in range(0, len(unknown), at_a_time):
       places, keys, asked = zip(*unknown[start : start + at_a_time])
       new = answer_all(
-        chosen, asked, system.adapter, max_new_tokens, stop, sampling
-      )
+        chosen, asked, system.adapter, max_new_tokens, stop, sampling,
+        questions_per_row,
+      )  # fmt: skip
       for place, key, found in zip(places, keys, new):
         group, context, _ = answers[place]
         answers[place] = (group, context, found)

@@ -58,7 +58,7 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Row:
-  """What one row of a batch reads: at most 64 prompts of one `Asked`."""
+  """What one row of a batch reads: some prompts of one `Asked`."""
 
   place: int
   context: Context
@@ -96,11 +96,12 @@ def answer_all(
   max_new_tokens: int = 16,
   stop_tokens: Sequence[int] | None = None,
   sampling: Sampling = GREEDY,
+  questions_per_row: int = QUESTION_BUCKETS[-1],
 ) -> list[Answers]:
   """Answers to prompts behind contexts.
 
-  The prompts of a context are packed behind one copy of it, at most 64 a row:
-  only a document with more questions is read more than once. On a mesh as
+  The prompts of a context are packed behind one copy of it: only a document
+  with more than fit a row is read more than once. On a mesh as
   many rows run at a time as its data axes have room for, else one.
 
   Args:
@@ -110,6 +111,7 @@ def answer_all(
     max_new_tokens: tokens an answer.
     stop_tokens: ids that end an answer; the checkpoint's EOS by default.
     sampling: how tokens are chosen, greedily by default.
+    questions_per_row: prompts a row at most, up to 64.
 
   Raises:
     ValueError: there are no prompts, one is empty, or context, prompt and
@@ -129,7 +131,8 @@ def answer_all(
     stop_tokens = config.eos_token_ids
   stop = tuple(sorted({int(token) for token in stop_tokens}))
   decoding = model.for_decoding(adapter)
-  rows, at_a_time = _rows(asked), parts_in_use('batch')
+  rows = _rows(asked, min(questions_per_row, QUESTION_BUCKETS[-1]))
+  at_a_time = parts_in_use('batch')
   tokens, first_seconds, seconds = ([[] for _ in asked] for _ in range(3))
   for start in range(0, len(rows), at_a_time):
     chunk = rows[start : start + at_a_time]
@@ -150,8 +153,8 @@ def answer_all(
   ]
 
 
-def _rows(asked: Sequence[Asked]) -> list[_Row]:
-  rows, most = [], QUESTION_BUCKETS[-1]
+def _rows(asked: Sequence[Asked], most: int) -> list[_Row]:
+  rows = []
   for place, each in enumerate(asked):
     draws = range(len(each.prompts)) if each.draws is None else each.draws
     rows += [

@@ -7,6 +7,8 @@ import math
 
 from ml_collections import ConfigDict
 
+from lloco_jax import sharding
+from lloco_jax.generation.answering import QUESTION_BUCKETS
 from lloco_jax.nn.lora import LoraConfig
 from lloco_jax.planning.chips import Chips
 from lloco_jax.planning.memory import (
@@ -17,7 +19,6 @@ from lloco_jax.planning.memory import (
   memory_of,
 )
 from lloco_jax.planning.stages import STAGES, Sizes, lower_stage, make_base
-from lloco_jax.sharding import make_placement
 from lloco_jax.weights.compressor import (
   read_fields,
   shipped_compressor,
@@ -33,13 +34,17 @@ _SUBSTEP = 2
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-  """Of one stage; `memory` is None where the compiler says `refusal`."""
+  """Of one stage; `memory` is None where the compiler says `refusal`.
+
+  `devices` are those that the config uses; None for all.
+  """
 
   stage: str
   positions: int
   flops: int
   memory: Memory | None
   refusal: str = ''
+  devices: int | None = None
 
   def fits(self, chips: Chips) -> bool:
     """Whether it and what waits beside it take no more than a device has."""
@@ -75,34 +80,45 @@ def make_plans(
       raise ValueError(
         f"There is no stage '{stage}'; choose from {', '.join(STAGES)}."
       )
+  axes = config.mesh.axes.to_dict()
+  placement = sharding.make_placement(axes, config.mesh.rules, chips.devices)
+  used = placement.mesh.size if placement else 1
+  shared = placement.mesh.shape if placement else sharding.AXES
+  # Documents that are answered at a time.
+  parts = shared['data'] * shared['fsdp']
   base = make_base(
     _network(config),
     config.model.dtype,
     config.model.quantize or None,
     LoraConfig(**config.lora.to_dict()),
     chips.devices[0],
-    make_placement(
-      config.mesh.axes.to_dict(), config.mesh.rules, chips.devices
-    ),
+    placement,
   )
   for stage in stages:
-    chosen = dataclasses.replace(_sizes(config, stage), **sizes)
+    chosen = dataclasses.replace(_sizes(config, stage, parts), **sizes)
     program = lower_stage(stage, base, chosen, config.remat)
     told = (stage, program.positions, program.flops)
     try:
       compiled = compile_program(program.lowered)
     except DoesNotFitError as error:
-      yield Plan(*told, None, str(error))
+      yield Plan(*told, None, str(error), used)
     else:
-      yield Plan(*told, memory_of(compiled, program.arguments, program.beside))
+      taken = memory_of(compiled, program.arguments, program.beside)
+      yield Plan(*told, taken, devices=used)
 
 
 def plan_text(plan: Plan, chips: Chips) -> str:
   """The plan of a stage, in lines."""
+  used = len(chips.devices) if plan.devices is None else plan.devices
   lines = [
     f'{plan.stage} on {chips.topology}: {plan.positions:,} positions, '
     f'{_scaled(plan.flops)}FLOP, all devices together'
   ]
+  if used < len(chips.devices):
+    lines.append(
+      f'  The config uses {used} of the {len(chips.devices)} devices; '
+      '--config.mesh.axes.fsdp=-1 uses all.'
+    )
   if plan.memory is None:
     return '\n'.join([*lines, f'  does not fit: {plan.refusal}', ''])
   parts = dataclasses.asdict(plan.memory)
@@ -133,7 +149,14 @@ def _network(config):
   return dataclasses.replace(network, **summary_fields(read_fields(folder)))
 
 
-def _sizes(config, stage) -> Sizes:
+def _evaluations(config):
+  """Of an experiment, or of each set that one adapter is finetuned on."""
+  if config.job == 'combined':
+    return [part.evaluation for part in config.sets.values()]
+  return [config.evaluation]
+
+
+def _sizes(config, stage, parts: int = 1) -> Sizes:
   if config.job == 'compressor':
     return Sizes(
       rows=config.batch.rows,
@@ -146,10 +169,15 @@ def _sizes(config, stage) -> Sizes:
     'compressor': config.batch.rows,
     'compress': config.compression.rows,
   }
+  evaluations = _evaluations(config)
+  questions = config.batch.questions_per_row
+  if stage in ('prefill', 'decode'):
+    most = QUESTION_BUCKETS[-1]
+    questions = min(max(x.questions_per_row for x in evaluations), most)
   return Sizes(
-    rows=rows.get(stage, 1),
-    questions=config.batch.questions_per_row if stage == 'finetune' else 1,
-    answer=config.evaluation.max_new_tokens,
+    rows=rows.get(stage, parts),
+    questions=questions,
+    answer=max(x.max_new_tokens for x in evaluations),
     segment=config.compression.segment_length,
     substep=_SUBSTEP,
   )

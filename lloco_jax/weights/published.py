@@ -30,7 +30,7 @@ def read_config(name) -> LlamaConfig:
   """
   if name in _PUBLISHED:
     return _PUBLISHED[name]
-  path = sources.resolve(name)
+  path = sources.resolve(name, weights=False)
   if path.is_dir():
     return LlamaConfig.from_file(path / 'config.json')
   return gguf.read_config(gguf.open_gguf(path))

