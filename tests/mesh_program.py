@@ -6,6 +6,7 @@ prints its findings as JSON. Run by test_sharding.py.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -36,6 +37,7 @@ from lloco_jax.nn.autocompressor import (
   init_state,
 )
 from lloco_jax.nn.lora import LoraConfig
+from lloco_jax.nn.quantize import quantize_params
 
 # Every axis divides by eight, but for the two key-value heads.
 CONFIG = dataclasses.replace(
@@ -63,11 +65,14 @@ def as_dtype(tree, dtype):
   return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
 
 
-def network(dtype, layers=2):
+def network(dtype, layers=2, quantization=None):
   """A model and an adapter, where the placement in use has them."""
   config = dataclasses.replace(CONFIG, num_hidden_layers=layers)
   model = tiny.model(config)
-  params = sharding.place_tree(config, as_dtype(model.params, dtype))
+  params = as_dtype(model.params, dtype)
+  if quantization:
+    params = quantize_params(params, quantization)
+  params = sharding.place_tree(config, params)
   adapter = as_dtype(tiny.adapter(1, config=config), dtype)
   return dataclasses.replace(model, params=params), adapter
 
@@ -93,9 +98,9 @@ def gradient(task):
   return jax.jit(jax.value_and_grad(task.loss, has_aux=True))
 
 
-def finetuning(dtype, layers=2, remat='projections'):
+def finetuning(dtype, layers=2, remat='projections', quantization=None):
   """The program of a finetuning microbatch, and its arguments."""
-  model, adapter = network(dtype, layers)
+  model, adapter = network(dtype, layers, quantization)
   task = question_task(model, adapter, (), remat)
   batch = sharding.place_batch(question_batch(dtype), task.batch_sharding)
   key = jax.random.key(0)
@@ -183,6 +188,9 @@ def gradients(program, dtype):
 
 PARTS = {
   'finetuning': lambda dtype: gradients(finetuning, dtype),
+  'int8': lambda dtype: gradients(
+    functools.partial(finetuning, quantization='int8'), dtype
+  ),
   'compressor': lambda dtype: gradients(compressor_training, dtype),
   'summaries': summaries,
   'tokens': tokens,

@@ -52,13 +52,15 @@ def test_a_mesh_computes_what_one_device_does():
 
 @pytest.mark.slow
 def test_every_mesh_computes_what_one_device_does():
-  parts = ('finetuning', 'summaries', 'tokens')
+  parts = ('finetuning', 'int8', 'summaries', 'tokens')
   check_parity(run('parity', 'float32', *MESHES, *parts), 1e-4)
 
 
 @pytest.mark.slow
 def test_every_mesh_agrees_in_float64():
-  check_parity(run('parity', 'float64', *MESHES), 1e-9)
+  parts = ('finetuning', 'compressor', 'summaries')
+  parts += ('tokens', 'one row', 'answers')
+  check_parity(run('parity', 'float64', *MESHES, *parts), 1e-9)
 
 
 @pytest.mark.slow
