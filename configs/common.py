@@ -225,12 +225,12 @@ def finetuning(name):
   return config
 
 
-def words_of(argument, **others):
+def words_of(argument, default='llama2-7b', **others):
   """The words of a config's argument: 'model', 'devices' and others.
 
   They stand between commas, in any order. `others` has what else may be among
   them, by what it is called; of each there may be one, and '' where there is
-  none, but of the model, which is llama2-7b then.
+  none, but of the model, which is `default` then.
 
   Raises:
     ValueError: a word is unknown, or there are two of a kind.
@@ -249,10 +249,10 @@ def words_of(argument, **others):
         f'({said}), as in llama2-7b,v5e-8.'
       )
     found[kind] = word
-  return {'model': 'llama2-7b', **dict.fromkeys(list(known)[1:], ''), **found}
+  return {'model': default, **dict.fromkeys(list(known)[1:], ''), **found}
 
 
-def paper(name, argument, source, prompt_name):
+def paper(name, argument, source, prompt_name, default='llama2-7b'):
   """An experiment on a data set, with the hyperparameters of the reference.
 
   They are those of the scripts of github.com/jeffreysijuntan/lloco at commit
@@ -263,7 +263,7 @@ def paper(name, argument, source, prompt_name):
   decoded greedily, where the reference most likely samples: it passes no
   setting, and Llama 2's own are evaluation.temperature=0.6, top_p=0.9.
   """
-  words = words_of(argument)
+  words = words_of(argument, default)
   model = words['model']
   config = finetuning(f'{name}_{model}')
   config.update_from_flattened_dict(MODELS[model])

@@ -17,6 +17,7 @@ from test_library import (  # noqa: F401
 from lloco_jax.__main__ import main
 from lloco_jax.library import commands, grouping
 from lloco_jax.library.adding import add_folder
+from lloco_jax.library.checks import verify
 from lloco_jax.library.grouping import (
   UNGROUPED,
   find_groups,
@@ -24,7 +25,7 @@ from lloco_jax.library.grouping import (
   name_clusters,
   nearest_group,
 )
-from lloco_jax.library.pairs import pairs_file
+from lloco_jax.library.pairs import groups_of, pairs_file
 
 pytest.importorskip('lancedb', reason="needs the extra 'library'")
 
@@ -106,6 +107,16 @@ def test_a_grouping_that_was_stopped_is_completed(
     with pytest.raises(KeyboardInterrupt):
       find_groups(library)
   assert UNGROUPED in topics_by_group(library) and not is_ungrouped(library)
+  [left] = verify(library).leftovers
+  assert 'not all in the groups' in left
+  with pytest.raises(ValueError, match='not all in the groups'):
+    groups_of(library)
+  plan = library.folder / 'grouping.json'
+  kept = plan.read_bytes()
+  plan.write_bytes(kept[:-5])
+  with pytest.raises(ValueError, match='grouping.json is damaged'):
+    find_groups(library)
+  plan.write_bytes(kept)
   add_folder(library, tmp_path / 'files', progress=False)
   groups = topics_by_group(library)
   assert len(groups) == 3 and all(len(each) == 1 for each in groups.values())

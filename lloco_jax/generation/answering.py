@@ -118,8 +118,12 @@ def answer_all(
       new tokens exceed the model's window.
   """
   config = model.config
-  if max_new_tokens < 1:
-    raise ValueError(f'max_new_tokens is {max_new_tokens}; it must be >= 1.')
+  for name, number in (
+    ('max_new_tokens', max_new_tokens),
+    ('questions_per_row', questions_per_row),
+  ):
+    if number < 1:
+      raise ValueError(f'{name} is {number}; it must be >= 1.')
   for each in asked:
     if not each.prompts or not all(each.prompts):
       raise ValueError(

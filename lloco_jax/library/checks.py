@@ -8,6 +8,7 @@ import numpy as np
 from lloco_jax.library.adding import text_hash
 from lloco_jax.library.catalogue import Entry
 from lloco_jax.library.folder import show
+from lloco_jax.library.grouping import complete_grouping
 from lloco_jax.library.library import Library, holds_adapter
 from lloco_jax.weights.sources import file_hash
 
@@ -20,8 +21,8 @@ _AT_ONCE = 500
 class Findings:
   """Sentences about a library.
 
-  `damage` is what answers suffer from. `leftovers` belong to no document, such
-  as what a stopped program left. `stale` are files that have changed or gone
+  `damage` is what answers suffer from. `leftovers` belong to no document, or
+  are what a stopped program left. `stale` are files that have changed or gone
   since they were added. `adapters` are not where they were, or damaged.
   `mended` says that damage and leftovers are out of the library now.
   """
@@ -83,6 +84,10 @@ def verify(library: Library, mend: bool = False) -> Findings:
     damaged += _check_passages(library, entries, findings)
     _check_store(library, entries, findings)
     _check_files(entries, findings)
+    try:
+      library.check_grouped()
+    except ValueError as error:
+      findings.leftovers.append(str(error))
     _check_adapters(library, findings)
     if mend:
       if not entries and (kept := len(library.store.keys())):
@@ -91,6 +96,7 @@ def verify(library: Library, mend: bool = False) -> Findings:
           f'store summaries of {kept:,}, which would all be removed; add your '
           'folders again, which uses them, or remove the whole library.'
         )
+      complete_grouping(library)
       library.catalogue.drop(damaged)
       library.catalogue.tidy()
       library.sweep()
@@ -173,6 +179,7 @@ def _check_adapters(library, findings) -> None:
   except ValueError as error:
     findings.adapters.append(str(error))
     return
+  unread = ''
   for group, (folder, _) in folders.items():
     if not pathlib.Path(folder).is_absolute():
       # Of a hub, which may be out of reach.
@@ -182,10 +189,25 @@ def _check_adapters(library, findings) -> None:
         f"The adapter of the group '{group}' is not in {show(folder)}."
       )
       continue
+    if not unread:
+      unread = _model_missing(library)
+    if unread:
+      continue
     try:
       library.adapter(group)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
       findings.adapters.append(f"The adapter of the group '{group}': {error}")
+  if unread:
+    findings.adapters.append(f'The adapters were not read: {unread}')
+
+
+def _model_missing(library) -> str:
+  """Why there is no model to compare adapters with, '' where there is one."""
+  try:
+    _ = library.model
+  except (ValueError, OSError, ImportError) as error:
+    return str(error)
+  return ''
 
 
 def _check_files(entries, findings) -> None:

@@ -14,12 +14,10 @@ import numpy as np
 
 from lloco_jax.files import write_file
 from lloco_jax.library.catalogue import Entry, Passage
-from lloco_jax.library.library import Library
+from lloco_jax.library.library import GROUPING, Library
 from lloco_jax.library.pairs import pairs_file
 from lloco_jax.retrieval.clusters import Clustering, cluster
 
-# The groups that were found, until all files are in them.
-_PLAN = 'grouping.json'
 # Where files are until groups are found.
 UNGROUPED = 'documents'
 MOST_GROUPS = 12
@@ -95,7 +93,7 @@ def find_groups(
       files = {name: [] for name in names}
       for path, label in zip(paths, best.labels):
         files[names[label]].append(path)
-    write_file(library.folder / _PLAN, json.dumps(files) + '\n')
+    write_file(library.folder / GROUPING, json.dumps(files) + '\n')
     complete_grouping(library)
   return Grouping(files, tried)
 
@@ -104,13 +102,25 @@ def complete_grouping(library: Library) -> None:
   """Moves files to the groups that were found, if a program was stopped at it.
 
   No other program may be changing the library: see `Library.alone`.
+
+  Raises:
+    ValueError: what was written down is damaged.
   """
-  plan = library.folder / _PLAN
-  if plan.is_file():
-    _move(
-      library, library.catalogue.entries(), json.loads(plan.read_text('utf-8'))
-    )
-    plan.unlink()
+  plan = library.folder / GROUPING
+  if not plan.is_file():
+    return
+  try:
+    files = {
+      str(group): list(map(str, paths))
+      for group, paths in json.loads(plan.read_text('utf-8')).items()
+    }
+  except (ValueError, TypeError, AttributeError) as error:
+    raise ValueError(
+      f'{plan} is damaged ({error!r}); remove it, and find groups again with: '
+      'python -m lloco_jax library group'
+    ) from error
+  _move(library, library.catalogue.entries(), files)
+  plan.unlink()
 
 
 def is_ungrouped(library: Library) -> bool:

@@ -38,6 +38,8 @@ from lloco_jax.weights.compressor import SHIPPED, apply_compressor
 FORMAT = 1
 DEFAULT_FOLDER = 'runs/library'
 _FIELDS = 'library.json'
+# The groups that were found, until all files are in them.
+GROUPING = 'grouping.json'
 _ADAPTERS = 'adapters.json'
 _LOCK = '.lock'
 # Its vector tells one text embedding from another.
@@ -137,6 +139,15 @@ class Library:
       ValueError: another program is changing it.
     """
     return _alone(self.folder)
+
+  def check_grouped(self) -> None:
+    """Raises ValueError where a program was stopped at moving files."""
+    if (self.folder / GROUPING).is_file():
+      raise ValueError(
+        f'The files of {show(self.folder)} are not all in the groups that were '
+        'found for them; `python -m lloco_jax library group`, or to add a '
+        'folder again, completes it.'
+      )
 
   def vectors(self, texts: Sequence[str]) -> np.ndarray:
     """Text embeddings [n, D] of texts, of length one.

@@ -27,7 +27,8 @@ class Notes:
   """The pairs and the notes of a group, files that lines are added to.
 
   Pairs come first, so a passage that is noted has its pairs. Of passages that
-  are gone neither is kept; what the user wrote is.
+  are gone neither is kept; what the user wrote is. A last line that is half a
+  pair is taken out, and printed.
 
   Args:
     pairs: file of the pairs.
@@ -61,8 +62,12 @@ class Notes:
     old = _lines(pairs)
     ended = old and pairs.read_bytes().endswith(b'\n')
     if old and not ended and not _is_whole(old[-1]):
-      # The same; its passage has no note, so it is read again.
-      old.pop()
+      # The same, and its passage has no note, so it is read again; or a user.
+      half = old.pop().strip()
+      print(
+        f'The last line of {pairs} is half of a pair and was taken out: {half}',
+        flush=True,
+      )
     new = [line for line in old if _passage_of(line) not in gone]
     self.dropped = len(old) - len(new)
     for path, kept in ((pairs, new), (notes, stay)):

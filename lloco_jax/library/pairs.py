@@ -37,8 +37,9 @@ def groups_of(library: Library, group: str = '') -> list[str]:
   """The groups of a library, or the one that is named.
 
   Raises:
-    ValueError: it has no such group, or no documents.
+    ValueError: it has no such group, or no documents, or not all are in theirs.
   """
+  library.check_grouped()
   groups = sorted({entry.group for entry in library.catalogue.entries()})
   if not groups:
     raise ValueError(

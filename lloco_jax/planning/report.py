@@ -7,7 +7,6 @@ import math
 
 from ml_collections import ConfigDict
 
-from lloco_jax import sharding
 from lloco_jax.generation.answering import QUESTION_BUCKETS
 from lloco_jax.nn.lora import LoraConfig
 from lloco_jax.planning.chips import Chips
@@ -19,6 +18,7 @@ from lloco_jax.planning.memory import (
   memory_of,
 )
 from lloco_jax.planning.stages import STAGES, Sizes, lower_stage, make_base
+from lloco_jax.sharding import make_placement
 from lloco_jax.weights.compressor import (
   read_fields,
   shipped_compressor,
@@ -81,11 +81,10 @@ def make_plans(
         f"There is no stage '{stage}'; choose from {', '.join(STAGES)}."
       )
   axes = config.mesh.axes.to_dict()
-  placement = sharding.make_placement(axes, config.mesh.rules, chips.devices)
+  placement = make_placement(axes, config.mesh.rules, chips.devices)
   used = placement.mesh.size if placement else 1
-  shared = placement.mesh.shape if placement else sharding.AXES
   # Documents that are answered at a time.
-  parts = shared['data'] * shared['fsdp']
+  parts = placement.parts('batch') if placement else 1
   base = make_base(
     _network(config),
     config.model.dtype,

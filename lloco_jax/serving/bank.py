@@ -121,7 +121,7 @@ class AdapterBank:
     )
     # At the end and at once: whatever fails before leaves the bank as it was.
     self._leaves, self._capacity, self._rank = leaves, capacity, rank
-    self._hashes.append(digest)
+    self._hashes = [*self._hashes[:index], digest]
     self._ids[name] = index
 
 

@@ -392,7 +392,7 @@ def _padded(values, size):
 def _extend(answer, tokens, left):
   """New tokens up to the first NOTHING; done when none are left."""
   answer.tokens += [token for token in tokens if token != NOTHING]
-  answer.done = bool(left == 0)
+  answer.done |= bool(left == 0)
   answer.stopped = (
     answer.done and len(answer.tokens) < answer.request.max_new_tokens
   )
