@@ -22,10 +22,10 @@ EXPERIMENTS = {
 }
 # Documents and questions to train on, and to score.
 _SIZES = {
-  'fairytaleqa': ((24, 900), (20, 100)),
-  'squad': ((12, 600), (20, 100)),
-  'qmsum': ((20, 200), (20, 100)),
-  'quality': ((20, 300), (20, 100)),
+  'fairytaleqa': ((10, 400), (20, 80)),
+  'squad': ((6, 240), (20, 60)),
+  'qmsum': ((8, 80), (20, 60)),
+  'quality': ((10, 120), (20, 60)),
 }
 # Of a needle a document has one, at each of ten depths.
 _NEEDLE_LENGTHS = (1000, 2000, 4000, 8000)
@@ -48,6 +48,8 @@ def get_config(name='fairytaleqa'):
     config.data.validation_documents, config.data.validation_examples = (
       validation
     )
+  # A batch takes as long as its longest document.
+  config.compression.rows = 4
   config.batch.questions_per_row = 40
   config.training.accumulation = 1
   config.training.optimizer.learning_rate = 1e-3

@@ -208,6 +208,7 @@ def test_small_experiments_are_those_of_the_data_set_but_for_their_size(name):
     'data.validation_examples',
     'data.needle.lengths',
     'data.needle.validation_repeats',
+    'compression.rows',
     'batch.questions_per_row',
     'training.accumulation',
     'training.optimizer.learning_rate',
