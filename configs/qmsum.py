@@ -10,8 +10,8 @@ against its text).
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md): 53
 min on v5e-1, 5 min on v5e-8, 25 min on 80gb-1, 3 min on 80gb-8. Memory a device
-stands there, too: at most 12.6 GiB on v5e-1,
-14.1 on v5e-8; GPUs are not compiled for.
+stands there, too: at most 13.3 GiB on v5e-1, 14.4 on
+v5e-8; GPUs are not compiled for.
 """
 
 from configs import common
