@@ -87,6 +87,10 @@ def test_documents_and_their_questions_are_limited():
   found = sample(EXAMPLES, documents=4, questions_per_document=2)
   assert len(found) == 8 and len({e.document_ids for e in found}) == 4
   assert len(sample(EXAMPLES, 5, 4, 2)) == 5
+  # No document is left without a question while another has two.
+  for seed in range(20):
+    found = sample(EXAMPLES, 9, 8, seed=seed)
+    assert len(found) == 9 and len({e.document_ids for e in found}) == 8
   # Examples about several documents need all of them.
   both = Example('x', 'Who?', ('a',), ('d0', 'd1'))
   found = sample((*EXAMPLES, both), documents=11)

@@ -1,6 +1,6 @@
 """Splits: which documents train, and which examples of a split are taken."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
 
@@ -69,7 +69,8 @@ def sample(
   What is taken comes first in a random order of the seed, and is returned in
   its own. With `count` alone these are the rows that the reference's
   `shuffle(seed).select(range(count))` of Hugging Face's datasets takes (Tan et
-  al. 2024), which permutes with the same generator.
+  al. 2024), which permutes with the same generator. With `documents` one
+  question about each of them goes before all others.
 
   Raises:
     ValueError: a limit is negative.
@@ -86,8 +87,11 @@ def sample(
     order = np.random.default_rng(seed).permutation(len(ids))[:documents]
     chosen = {ids[place] for place in order}
     examples = [e for e in examples if chosen.issuperset(e.document_ids)]
+  order = np.random.default_rng(seed).permutation(len(examples))
+  if documents:
+    order = _each_document_first(examples, order)
   taken, about = [], {}
-  for place in np.random.default_rng(seed).permutation(len(examples)):
+  for place in order:
     if count and len(taken) == count:
       break
     key = examples[place].document_ids
@@ -95,6 +99,18 @@ def sample(
     if not questions_per_document or about[key] <= questions_per_document:
       taken.append(place)
   return tuple(examples[place] for place in sorted(taken))
+
+
+def _each_document_first(
+  examples: Sequence[Example], order: Iterable[int]
+) -> list[int]:
+  """The order, but the first example about each of the documents leads."""
+  firsts, others, met = [], [], set()
+  for place in order:
+    key = examples[place].document_ids
+    (others if key in met else firsts).append(place)
+    met.add(key)
+  return firsts + others
 
 
 def teach_every_answer(examples: Sequence[Example]) -> tuple[Example, ...]:
