@@ -5,7 +5,8 @@ searches of retrieval/search.py and with a library. Recall is the share of a
 question's right paragraphs among the best: SQuAD's have one, HotpotQA's two,
 of which a single one can be the first. What finding costs the answers is
 measured with the untouched base, which reads the right paragraph or the one
-that the library found.
+that the library found, and with the shipped compressor, which reads their
+summaries, or those of as many as `ask` takes.
 
     python benchmarks/retrieval.py --squad FOLDER --hotpotqa FOLDER
 """
@@ -27,7 +28,11 @@ import numpy as np
 
 from benchmarks import common, made_library
 import lloco_jax as lloco
+from lloco_jax.compression.corpus import compress_documents
+from lloco_jax.compression.schedule import CompressionConfig
+from lloco_jax.compression.store import Store
 from lloco_jax.data.contexts import Context
+from lloco_jax.data.documents import Document
 from lloco_jax.data.prompts import PLAIN
 from lloco_jax.data.records import objects, read_json, read_json_array
 from lloco_jax.evaluation.intervals import bootstrap_mean, paired_difference
@@ -162,33 +167,71 @@ def difference_rows(found: dict, questions: list[Question]) -> list[dict]:
   return rows
 
 
+def summaries(
+  compressor, passages: list[str], places: set[int]
+) -> dict[int, np.ndarray]:
+  """Summary vectors [n, D] of passages, each compressed on its own."""
+  config = CompressionConfig(compressor.segment_length, rows=8)
+  documents = [Document(str(place), passages[place]) for place in places]
+  with tempfile.TemporaryDirectory() as folder:
+    store = Store(folder)
+    stored = compress_documents(compressor, documents, store, config)
+    return {int(id): store.load(each.key) for id, each in stored.items()}
+
+
 def answer_rows(
-  model, passages: list[str], questions: list[Question], ranked, args
-) -> list[dict]:
-  """F1 and exact match of the base that reads one passage."""
-  tokenizer, clusters = model.tokenizer, [each.cluster for each in questions]
+  passages: list[str], questions: list[Question], ranked, args
+) -> dict[str, list[dict]]:
+  """F1 and exact match from the right paragraph and from those found, and
+  what is lost by finding."""
+  if args.tiny:
+    base = compressor = common.tiny_model()
+  else:
+    base = lloco.load(args.model)
+    compressor = lloco.load(args.model, compressor='shipped')
+  tokenizer = base.tokenizer
+  right = [(min(question.passages),) for question in questions]
+  found = {
+    count: [tuple(places[:count]) for places in ranked]
+    for count in (1, args.documents)
+  }
+  needed = {
+    place for places in (*right, *found[args.documents]) for place in places
+  }
+  vectors = summaries(compressor, passages, needed)
+
+  def read(form, places):
+    if form == 'text':
+      ids = tokenizer.encode(passages[places[0]])
+      return base, Context(np.asarray(ids, np.int32))
+    together = np.concatenate([vectors[place] for place in places])
+    return compressor, Context(together)
 
   # The passage that is found is the right one as a rule.
   @functools.cache
-  def answer(place, question):
-    ids = np.asarray(tokenizer.encode(passages[place]), np.int32)
+  def answer(form, places, question):
+    model, context = read(form, places)
     prompt = tokenizer.encode(PLAIN.ask(question.text))
-    new = answer_questions(
-      model, Context(ids), [prompt], max_new_tokens=args.new
-    )
+    new = answer_questions(model, context, [prompt], max_new_tokens=args.new)
     return answer_text(tokenizer, new.tokens[0])
 
   said = {
-    'the right passage': [answer(min(q.passages), q) for q in questions],
-    'the one found first': [
-      answer(places[0], q) for q, places in zip(questions, ranked)
-    ],
+    'text of the right passage': ('text', right),
+    'text of the first found': ('text', found[1]),
+    'summary of the right passage': ('summaries', right),
+    'summary of the first found': ('summaries', found[1]),
+    f'summaries of {args.documents} found': (
+      'summaries',
+      found[args.documents],
+    ),
   }
-  rows, scores = [], {}
-  for name, texts in said.items():
-    scores[name] = [f1(text, q.answers) for text, q in zip(texts, questions)]
+  rows, gaps = [], []
+  clusters = [question.cluster for question in questions]
+  for name, (form, chosen) in said.items():
+    texts = [answer(form, *each) for each in zip(chosen, questions)]
+    scores = [f1(text, q.answers) for text, q in zip(texts, questions)]
     exact = [exact_match(text, q.answers) for text, q in zip(texts, questions)]
-    interval = bootstrap_mean(scores[name], clusters)
+    interval = bootstrap_mean(scores, clusters)
     rows.append(
       {
         'reads': name,
@@ -200,20 +243,19 @@ def answer_rows(
         'exact match': float(np.mean(exact)),
       }
     )
-  right, first = scores.values()
-  gap = paired_difference(first, right, clusters)
-  rows.append(
-    {
-      'reads': 'found less right',
-      'questions': gap.count,
-      'clusters': gap.clusters,
-      'F1': gap.mean,
-      'low': gap.low,
-      'high': gap.high,
-      'exact match': rows[1]['exact match'] - rows[0]['exact match'],
-    }
-  )
-  return rows
+    if chosen is right:
+      of_right = scores
+    else:
+      gap = paired_difference(scores, of_right, clusters)
+      gaps.append(
+        {
+          'less the right one': name,
+          'F1': gap.mean,
+          'low': gap.low,
+          'high': gap.high,
+        }
+      )
+  return {'answers': rows, 'what finding costs': gaps}
 
 
 def sample(questions: list[Question], count: int) -> list[Question]:
@@ -233,6 +275,9 @@ def main():
   )
   parser.add_argument(
     '--answers', type=int, default=100, help='questions of SQuAD to answer'
+  )
+  parser.add_argument(
+    '--documents', type=int, default=3, help='read together, as `ask` does'
   )
   parser.add_argument('--new', type=int, default=16, help='tokens an answer')
   parser.add_argument('--model', default='smollm2-135m')
@@ -264,15 +309,14 @@ def main():
     tables[title] = recall_rows(found, questions)
     tables[f'{name}: differences'] = difference_rows(found, questions)
     if args.answers and name != 'HotpotQA dev':
-      model = common.tiny_model() if args.tiny else lloco.load(args.model)
       few = sample(list(range(len(questions))), args.answers)
-      tables[f'{name}: answers of the base'] = answer_rows(
-        model,
+      answers = answer_rows(
         passages,
         [questions[place] for place in few],
         [found['library'][0][place] for place in few],
         args,
       )
+      tables |= {f'{name}: {part}': rows for part, rows in answers.items()}
   common.report(
     args,
     where,
