@@ -16,6 +16,11 @@ needles after finetuning on other cities. The paper goes on from the adapter of
 NarrativeQA; --config.start.lloco=FOLDER does so here. The question and what
 counts as found, the exact match of the city, are this project's: the paper's
 are not released.
+
+Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md): 61
+min on v5e-1, 7 min on v5e-8, 38 min on 80gb-1, 5 min on 80gb-8. Memory a
+device: at most 12.1 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
+which those of GPUs are reckoned from what a TPU needs.
 """
 
 from configs import common

@@ -9,9 +9,9 @@ mean of ROUGE of 16.68 (Tan et al. 2024, arXiv 2404.07979, Table 1; not checked
 against its text).
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md): 53
-min on v5e-1, 5 min on v5e-8, 25 min on 80gb-1, 3 min on 80gb-8. Memory a device
-stands there, too: at most 13.3 GiB on v5e-1, 14.4 on
-v5e-8; GPUs are not compiled for.
+min on v5e-1, 5 min on v5e-8, 25 min on 80gb-1, 3 min on 80gb-8. Memory a
+device: at most 13.3 GiB on v5e-1, 14.4 on v5e-8, 36 on 80gb-1 and on 80gb-8, of
+which those of GPUs are reckoned from what a TPU needs.
 """
 
 from configs import common

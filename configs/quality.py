@@ -10,9 +10,9 @@ prediction's first character, which 'lloco_quality_accuracy' does as well;
 apart, and by the number of options if not all questions have four.
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md): 62
-min on v5e-1, 6 min on v5e-8, 28 min on 80gb-1, 4 min on 80gb-8. Memory a device
-stands there, too: at most 12.6 GiB on v5e-1, 14.1 on
-v5e-8; GPUs are not compiled for.
+min on v5e-1, 6 min on v5e-8, 28 min on 80gb-1, 4 min on 80gb-8. Memory a
+device: at most 12.6 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
+which those of GPUs are reckoned from what a TPU needs.
 """
 
 from configs import common
