@@ -16,6 +16,9 @@ MODELS = {
     'model.name': 'princeton-nlp/AutoCompressor-Llama-2-7b-6k',
     'model.compressor': '',
     'model.dtype': 'bfloat16',
+    # The 4,000 vectors of the longest documents leave 96 positions to
+    # questions and answers, which the reference lets run on.
+    'model.beyond_window': 512,
     'compression.segment_length': 1536,
     'compression.rows': 4,
     'compression.token_cap': 122_880,
@@ -24,6 +27,7 @@ MODELS = {
     'model.name': 'smollm2-135m',
     'model.compressor': 'shipped',
     'model.dtype': 'float32',
+    'model.beyond_window': 0,
     'compression.segment_length': 64,
     'compression.rows': 8,
     'compression.token_cap': 28_672,
@@ -59,6 +63,10 @@ def model():
   config.dtype = 'float32'
   # 'int8' for the projections of the layers: half the memory of bfloat16.
   config.quantize = ''
+  # Positions that questions and answers about a context may take behind the
+  # window of the checkpoint, which was not trained on them. The untouched base
+  # keeps to its window.
+  config.beyond_window = 0
   return config
 
 
@@ -133,7 +141,8 @@ def dataset():
   # Where the data has no training split: the share of its documents that
   # validate; the others train. 0 leaves the data as it is.
   config.validation_share = 0.0
-  # Finetune on every answer of a question, not on the first alone.
+  # Finetune on every answer of a question, not on the first alone; limits of
+  # training examples are of answers then.
   config.teach_every_answer = False
   # Limits, 0 for all; how many reports are made. Those of validation hold for
   # any split that is evaluated.
@@ -199,6 +208,9 @@ def finetuning(name):
   # A name of METRICS in evaluation/scoring.py.
   config.evaluation.metric = 'exact_match'
   config.evaluation.max_new_tokens = 16
+  # Whether the first line of an answer is scored alone: a base that was not
+  # taught to end goes on with questions of its own.
+  config.evaluation.first_line = True
   # Questions about a document that are answered at a time, behind one copy of
   # it; fewer take less memory.
   config.evaluation.questions_per_row = 64
@@ -208,7 +220,12 @@ def finetuning(name):
   config.evaluation.temperature = 0.0
   config.evaluation.top_p = 1.0
   config.evaluation.seed = 0
-  # How the untouched base is asked without context, or with text of its
+  # The checkpoint of the systems without summaries or adapter; '' is the base
+  # of the compressor. The paper takes Llama 2 7B Chat
+  # (meta-llama/Llama-2-7b-chat-hf) and, for windows of 32k,
+  # lmsys/longchat-7b-v1.5-32k.
+  config.evaluation.base = ''
+  # How that base is asked without context, or with text of its
   # documents: as the reference asks it, by a name of BASE_PROMPTS in
   # data/prompts.py; '' is `prompt`.
   config.evaluation.base_prompt = ''
@@ -278,7 +295,9 @@ def paper(name, argument, source, prompt_name, default='llama2-7b'):
   config.training.optimizer.learning_rate = 2e-5
   config.evaluation.max_new_tokens = 50
   if prompt_name in BASE_PROMPTS:
+    # As the reference asks and scores.
     config.evaluation.base_prompt = prompt_name
+    config.evaluation.first_line = False
   return config
 
 

@@ -52,4 +52,5 @@ def get_config(argument='llama2-7b'):
   config.evaluation.metric = 'exact_match'
   config.evaluation.max_new_tokens = 16
   config.evaluation.base_prompt = ''
+  config.evaluation.first_line = True
   return config

@@ -67,7 +67,7 @@ def finetune(
       f"remat is '{remat}'; it must be one of {', '.join(REMAT_POLICIES)}."
     )
   check_examples(examples, summaries)
-  window = model.config.max_position_embeddings
+  window = model.window
   rows = question_rows(
     examples, model.need_tokenizer(), prompt, questions_per_row
   )

@@ -151,7 +151,7 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
   reader = base if chosen.reader == 'base' else model
   lengths = sorted({*chosen.segment_lengths} or {config.data.segment_length})
   size = max(chosen.segments) * lengths[-1]
-  window = reader.config.max_position_embeddings
+  window = reader.window
   if size + chosen.target > window:
     raise ValueError(
       f'{max(chosen.segments)} segments of {lengths[-1]} tokens and a target '

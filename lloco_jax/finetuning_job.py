@@ -36,7 +36,7 @@ from lloco_jax.processes import agreed, is_first, wait_for_all
 from lloco_jax.runs import announce, claim, device, versions
 from lloco_jax.sharding import rows_here, to_host
 from lloco_jax.weights import peft
-from lloco_jax.weights.checkpoint import load_tokenizer
+from lloco_jax.weights.checkpoint import load, load_tokenizer
 
 # Examples, and the prompt that they are asked with.
 Asked = Sequence[tuple[Prompt, Sequence[Example]]]
@@ -108,7 +108,7 @@ def train_adapters(
   lora = LoraConfig(**config.lora.to_dict())
   _, model = load_models(config.model)
   store_settings(model, CompressionConfig(config.compression.segment_length))
-  window = model.config.max_position_embeddings
+  window = model.window
   rows, later = (
     [
       row
@@ -249,6 +249,9 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
   workdir = announce(config, workdir)
   folders = _adapter_folders(config, workdir, dataset)
   base, model = load_models(config.model)
+  if config.evaluation.base:
+    quantization = config.model.quantize or None
+    base = load(config.evaluation.base, config.model.dtype, quantization)
   claim(workdir, config, model, dataset)
   adapters = {
     name: peft.load_adapter(place, model.config, model.fingerprint, model.name)
@@ -274,6 +277,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     cache=AnswerCache(folder / 'answers'),
     sampling=settings.sampling,
     questions_per_row=config.evaluation.questions_per_row,
+    first_line=config.evaluation.first_line,
   )
   if not is_first():
     return None

@@ -43,13 +43,20 @@ def load_models(config: ConfigDict, compressor='') -> tuple[Model, Model]:
     compressor: a folder in the place of the config's.
 
   Raises:
+    ValueError: `beyond_window` is negative.
     ValueError, OSError: as `load` and `apply_compressor`; a compressor that is
       missing is told before the base is read.
   """
   folder = compressor or config.compressor
   kind = config.quantize or None
+  if config.beyond_window < 0:
+    raise ValueError(
+      f'config.model.beyond_window is {config.beyond_window}; it must be 0 or '
+      'more.'
+    )
   if not folder:
     base = load(config.name, config.dtype, kind)
+    base = dataclasses.replace(base, beyond=config.beyond_window)
     return base, base
   if kind:
     check_quantization(kind)
@@ -58,6 +65,7 @@ def load_models(config: ConfigDict, compressor='') -> tuple[Model, Model]:
   )
   base = load(config.name, config.dtype)
   model = apply_compressor(base, folder)
+  model = dataclasses.replace(model, beyond=config.beyond_window)
   if kind:
     base, model = quantize(base, kind), quantize(model, kind)
   return base, model
@@ -264,7 +272,9 @@ def _limited(config: ConfigDict, dataset: Dataset, place='') -> Dataset:
   """
   splits, said = {}, []
   for name, examples in dataset.splits.items():
-    limits = 'train' if name == 'train' else 'validation'
+    limits, told = ('train' if name == 'train' else 'validation'), _told
+    if name == 'train' and config.teach_every_answer:
+      examples, told = teach_every_answer(examples), _told_of_answers
     splits[name] = sample(
       examples,
       config[f'{limits}_examples'],
@@ -272,12 +282,9 @@ def _limited(config: ConfigDict, dataset: Dataset, place='') -> Dataset:
       config.questions_per_document,
       config.seed,
     )
-    said.append(f'{name} {_told(splits[name])}')
+    said.append(f'{name} {told(splits[name])}')
     if len(splits[name]) < len(examples):
-      said[-1] += f' (of {_told(examples)}; the rest is left out)'
-    if name == 'train' and config.teach_every_answer:
-      splits[name] = teach_every_answer(splits[name])
-      said[-1] += f', {len(splits[name]):,} answers to learn'
+      said[-1] += f' (of {told(examples)}; the rest is left out)'
   if dataset.files:
     origin = f'from {", ".join(dataset.files)} in {place}'
   else:
@@ -299,7 +306,11 @@ def _asked_about(examples) -> set[str]:
   return {name for example in examples for name in example.document_ids}
 
 
-def _told(examples) -> str:
+def _told(examples, what='questions') -> str:
   """How many examples and documents there are."""
   documents = len(_asked_about(examples))
-  return f'{len(examples):,} questions about {documents:,} documents'
+  return f'{len(examples):,} {what} about {documents:,} documents'
+
+
+def _told_of_answers(examples) -> str:
+  return _told(examples, 'answers to learn')

@@ -132,7 +132,7 @@ def _lesson(config: ConfigDict, library: Library, group: str) -> _Lesson:
     for entry in library.catalogue.entries()
     if entry.group == group and entry.name in asked
   }
-  window = library.model.config.max_position_embeddings
+  window = library.model.window
   check_questions(rows, window)
   check_rows(rows, {n: each.vectors for n, each in entries.items()}, window)
   about = sorted((name, entry.key) for name, entry in entries.items())
@@ -173,7 +173,7 @@ def _run_name(*parts) -> str:
 
 def _task(config, library: Library, lesson: _Lesson):
   model, rows = library.model, lesson.rows
-  window = model.config.max_position_embeddings
+  window = model.window
   summaries = library.summaries(lesson.group)
   contexts = Contexts(
     _documents(library, lesson) if config.distillation else DocumentFile(),

@@ -17,7 +17,8 @@ class Model:
 
   `params` is the base's tree, layers stacked; `tokenizer` is None where the
   checkpoint has none; `fingerprint` identifies the checkpoint's files;
-  `segment_length` is what a compressor was trained on, in tokens.
+  `segment_length` is what a compressor was trained on, in tokens; `beyond` are
+  positions that contexts, questions and answers may take behind the window.
   """
 
   config: LlamaConfig
@@ -26,6 +27,12 @@ class Model:
   name: str
   fingerprint: str
   segment_length: int = 1536
+  beyond: int = 0
+
+  @property
+  def window(self) -> int:
+    """Positions that a context, a question and its answer may take."""
+    return self.config.max_position_embeddings + self.beyond
 
   def need_tokenizer(self):
     """The tokenizer; raises ValueError where the checkpoint has none."""

@@ -116,9 +116,9 @@ def test_every_answer_may_be_taught(tmp_path, capsys):
   taught = [example.answers[0] for example in dataset.splits['train']]
   assert taught == ['red', 'Red ones', 'foxes']
   assert len(dataset.splits['validation']) == 1
-  assert 'train 2 questions about 1 documents, 3 answers to learn' in (
-    capsys.readouterr().out
-  )
+  assert 'train 3 answers to learn about 1 documents' in capsys.readouterr().out
+  config.train_examples = 2
+  assert len(load_dataset(config).splits['train']) == 2
 
 
 def test_a_document_in_both_splits_is_told(tmp_path, capsys):

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tiny_model import WIDTH, tiny_adapter, tiny_model
+from tiny_model import WIDTH, Characters, tiny_adapter, tiny_model
 
 import lloco_jax as lloco
 from lloco_jax import processes
@@ -376,6 +376,68 @@ def test_systems_on_the_base_are_answered_by_it(model, summaries):
   assert found[0].answers != found[1].answers
   (alone,) = evaluate(base, *arguments, systems[1:], PROMPT, **options)
   assert found[0].answers == alone.answers
+
+
+def test_a_base_may_be_another_checkpoint(model, summaries):
+  class Halves(Characters):
+    """As many tokens for half of the text."""
+
+    def encode(self, text):
+      return super().encode(text.lower())[::2]
+
+  base = dataclasses.replace(
+    tiny_model(window=60), tokenizer=Halves(), fingerprint='another'
+  )
+  systems = standard_systems({'lloco': tiny_adapter()})
+  options = dict(max_new_tokens=NEW, progress=False)
+  arguments = (EXAMPLES, DOCUMENTS, summaries, systems, PROMPT)
+  found = by_name(evaluate(model, *arguments, base=base, **options))
+  alone = by_name(evaluate(base, *arguments, **options))
+  own = by_name(evaluate(model, *arguments, **options))
+  for system in systems:
+    theirs = alone if system.on_base else own
+    assert found[system.name].answers == theirs[system.name].answers
+    assert found[system.name].tokens_read == theirs[system.name].tokens_read
+  assert found['full context'].answers != own['full context'].answers
+
+
+def test_questions_may_run_past_the_window(model):
+  """As they would in a wider one; the base reads what the window holds."""
+  long = dict.fromkeys('abc', np.full((95, WIDTH), 0.1, np.float32))
+  systems = standard_systems({'lloco': tiny_adapter()})
+  beyond = dataclasses.replace(model, beyond=40)
+  options = dict(max_new_tokens=NEW, progress=False)
+  found = by_name(
+    evaluate(beyond, EXAMPLES, DOCUMENTS, long, systems, PROMPT, **options)
+  )
+  truncated = 'context truncated to the window'
+  assert found[truncated].tokens_read == (40 + 89 + 89) / 3
+  config = dataclasses.replace(model.config, max_position_embeddings=140)
+  wide = dataclasses.replace(model, config=config)
+  expected = by_name(
+    evaluate(wide, EXAMPLES, DOCUMENTS, long, systems, PROMPT, **options)
+  )
+  assert expected[truncated].tokens_read > found[truncated].tokens_read
+  for name in ('LLoCO', 'compressed without finetuning'):
+    assert found[name].tokens_read == 95
+    assert found[name].answers == expected[name].answers
+
+
+def test_answers_may_count_whole(model, summaries):
+  lines = iter(['\n one\ntwo \n', 'three\n', ' four'])
+
+  class Lines(Characters):
+    def decode(self, ids):
+      return next(lines)
+
+  told = dataclasses.replace(model, tokenizer=Lines())
+  [result] = evaluate(
+    told, EXAMPLES[:3], DOCUMENTS, summaries,
+    [System('no context', '', ContextKind.NONE)], PROMPT,
+    max_new_tokens=NEW, progress=False, first_line=False,
+  )  # fmt: skip
+  found = {answer.prediction for answer in result.answers}
+  assert found == {'one\ntwo', 'three', 'four'}
 
 
 def test_answers_are_kept_on_disk(

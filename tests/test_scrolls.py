@@ -6,6 +6,7 @@ from official_files import PAPER, STORY, scrolls_row, write_lines, write_scrolls
 import pytest
 
 from lloco_jax.data.scrolls import read_scrolls
+from lloco_jax.data.splits import teach_every_answer
 
 
 def test_rows_are_pooled_and_documents_shared(tmp_path):
@@ -17,11 +18,26 @@ def test_rows_are_pooled_and_documents_shared(tmp_path):
     assert first.answers == ('red', 'Red ones')
     assert first.document_ids == second.document_ids
     texts = {d.text for d in dataset.documents.values()}
-    assert texts == {PAPER, STORY}
+    assert texts == {f'\n{PAPER}', f'\n{STORY}'}
     assert {d.group for d in dataset.documents.values()} == {'qasper'}
     (third,) = dataset.splits['validation']
-    assert dataset.documents[third.document_ids[0]].text == STORY
+    assert dataset.documents[third.document_ids[0]].text == f'\n{STORY}'
     assert dataset.files == ('train.jsonl', 'validation.jsonl')
+
+
+def test_a_document_is_the_references(tmp_path):
+  # finetune_scrolls.py of the reference, commit 4f8a550, takes the lines.
+  odd = 'One.\r\nTwo.\x0cThree.\n\nFour.\n'
+  row = scrolls_row('q1', 0, 'What?', odd, 'red')
+  write_lines(tmp_path / 'train.jsonl', [row, row])
+  dataset = read_scrolls(tmp_path, 'qasper', ('train',))
+  [document] = dataset.documents.values()
+  assert document.text == '\n'.join(row['input'].splitlines()[1:])
+  assert document.text == '\nOne.\nTwo.\nThree.\n\nFour.'
+  # Rows that say the same are as many rows to learn.
+  [example] = dataset.splits['train']
+  assert example.answers == ('red', 'red')
+  assert len(teach_every_answer([example])) == 2
 
 
 def test_a_document_has_its_id_in_every_file(tmp_path):

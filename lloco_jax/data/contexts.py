@@ -64,9 +64,9 @@ class Contexts:
 
   Args:
     documents: of the split; other documents' summaries come from among them.
-    tokenizer: of the base.
+    tokenizer: of what reads them.
     summaries: [n, D] by document id, for the kinds that need them.
-    window: positions of the base.
+    window: positions of what reads them.
   """
 
   def __init__(
@@ -125,7 +125,7 @@ class Contexts:
         beginnings = [
           self.text((key,))[: len(self._vectors(key))] for key in document_ids
         ]
-        return Context(np.concatenate(beginnings))
+        return Context(np.concatenate(beginnings)[:room])
       case ContextKind.OTHER_SUMMARIES:
         document_ids = other_documents(document_ids, self._sorted)
     return Context(np.concatenate([self._vectors(key) for key in document_ids]))

@@ -127,7 +127,7 @@ BASE_PROMPTS = {
   ),
   **{
     name: BasePrompt(
-      '<<SYS>>\n\n', f'{_OMITTED}\n<</SYS>>\n\n', PROMPTS[name], PROMPTS[name]
+      '<<SYS>>\n', f'{_OMITTED}\n<</SYS>>\n\n', PROMPTS[name], PROMPTS[name]
     )
     for name in ('qasper', 'qmsum', 'narrative_qa', 'gov_report')
   },

@@ -2,8 +2,10 @@
 
 A row has `id`, `pid`, `input` and `output` (Shaham et al. 2022). The input is
 a question in its first line, a blank line, and the document; rows with the
-same id are references of one question, and are pooled. A document's id is a
-hash of its text, as rows name questions only.
+same id are references of one question, and are pooled, equal ones too. A
+document is what the released adapters were trained on: all lines but the first,
+so it begins with the blank one. Its id is a hash of its text, as rows name
+questions only.
 """
 
 from collections.abc import Mapping
@@ -14,7 +16,6 @@ from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.prepared import Rows
 from lloco_jax.data.records import (
   at,
-  distinct,
   identifier,
   read_json_lines,
   split_files,
@@ -70,8 +71,8 @@ def _read(rows, collection):
   for place, fields in rows:
     with at(place):
       id, output = identifier(fields, 'id'), text(fields, 'output')
-      question, _, document = text(fields, 'input').partition('\n')
-      document = document.removeprefix('\n')
+      question, *lines = text(fields, 'input').splitlines() or ['']
+      document = '\n'.join(lines)
       if not question.strip():
         raise ValueError("Field 'input' begins with no question.")
       name = hashlib.sha256(document.encode('utf-8', 'replace')).hexdigest()
@@ -86,6 +87,6 @@ def _read(rows, collection):
         )
       outputs.append(output)
   return tuple(
-    Example(id, question, distinct(outputs), (name,))
+    Example(id, question, tuple(outputs), (name,))
     for id, (question, name, outputs) in found.items()
   )

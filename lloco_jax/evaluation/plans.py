@@ -53,22 +53,33 @@ class Group:
 Plan = list[tuple[Group, Context | None]]
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reader:
+  """What answers for a system, and the positions it may take."""
+
+  model: Model
+  window: int
+
+
 def group_examples(
-  model: Model, examples: Sequence[Example], prompt: Prompt, max_new_tokens: int
+  reader: Reader,
+  examples: Sequence[Example],
+  prompt: Prompt,
+  max_new_tokens: int,
 ) -> list[Group]:
   """The examples by their documents, in the order of the sorted documents.
 
   Raises:
     ValueError: a question exceeds the window.
   """
-  window = model.config.max_position_embeddings
+  tokenizer, window = reader.model.tokenizer, reader.window
   found = collections.defaultdict(list)
   for example in examples:
     found[example.document_ids].append(example)
   groups = []
   for document_ids in sorted(found):
     prompts = [
-      encode_question(model.tokenizer, prompt, example.question)
+      encode_question(tokenizer, prompt, example.question)
       for example in found[document_ids]
     ]
     for example, ids in zip(found[document_ids], prompts):
@@ -83,7 +94,7 @@ def group_examples(
 
 
 def make_plans(
-  model: Model,
+  readers: Sequence[Reader],
   groups: Sequence[Sequence[Group]],
   documents: Mapping[str, Document],
   summaries: Mapping[str, np.ndarray],
@@ -103,20 +114,18 @@ def make_plans(
   read = sorted(
     {key for some in groups for group in some for key in group.document_ids}
   )
-  window = model.config.max_position_embeddings
   # Of a single document the others are those that no question is about.
   among = read if len(read) > 1 else sorted(summaries)
-  contexts = Contexts(
-    DocumentFile(documents[key] for key in among),
-    model.tokenizer,
-    summaries,
-    window,
-  )
+  texts = DocumentFile(documents[key] for key in among)
+  contexts_of = {
+    reader: Contexts(texts, reader.model.tokenizer, summaries, reader.window)
+    for reader in dict.fromkeys(readers)
+  }
   plans = []
-  for system, mine in zip(systems, groups):
-    finder = None
+  for system, reader, mine in zip(systems, readers, groups):
+    contexts, finder = contexts_of[reader], None
     if system.retrieval is not None:
-      finder = Finder(system.retrieval, contexts, model.tokenizer)
+      finder = Finder(system.retrieval, contexts, reader.model.tokenizer)
     plan = []
     for whole in mine:
       reserve = whole.longest + max_new_tokens
@@ -126,7 +135,7 @@ def make_plans(
         )
         if context is not None:
           check_room(
-            model.config,
+            reader.window,
             len(context),
             group.longest,
             max_new_tokens,

@@ -1,6 +1,7 @@
 """The evaluation: every system answers the questions of a split."""
 
 from collections.abc import Callable, Mapping, Sequence
+import functools
 import time
 import zlib
 
@@ -11,7 +12,7 @@ from lloco_jax.data.examples import Example, check_examples
 from lloco_jax.data.prompts import PLAIN, Prompt
 from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.evaluation.comparison import Answer, SystemResult
-from lloco_jax.evaluation.plans import group_examples, make_plans
+from lloco_jax.evaluation.plans import Reader, group_examples, make_plans
 from lloco_jax.evaluation.scoring import SCORES
 from lloco_jax.evaluation.systems import System
 from lloco_jax.generation.answering import (
@@ -19,6 +20,7 @@ from lloco_jax.generation.answering import (
   Asked,
   answer_all,
   answer_text,
+  whole_text,
 )
 from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.model import Model
@@ -43,6 +45,7 @@ def evaluate(
   cache: AnswerCache | None = None,
   sampling: Sampling = GREEDY,
   questions_per_row: int = QUESTION_BUCKETS[-1],
+  first_line: bool = True,
 ) -> list[SystemResult]:
   """Answers of every system to the examples of a split, scored.
 
@@ -60,11 +63,13 @@ def evaluate(
       COMMON_METRICS by default.
     max_new_tokens: tokens an answer.
     progress: print a line a system, and the time left.
-    base: of the systems on it, where the model is not the base itself.
+    base: of the systems on it, where the model is not the base itself; it may
+      have a tokenizer of its own. They keep to its window.
     cache: where answers are kept as they come, and found again.
     sampling: how tokens are chosen; the random choices of an example are its
       own, whatever is asked beside it.
     questions_per_row: questions about a document answered at a time.
+    first_line: the first line of an answer is scored, in place of all.
 
   Raises:
     ValueError: before any system runs, where a document is unknown, lacks
@@ -75,35 +80,47 @@ def evaluate(
   metrics = metrics or {name: SCORES[name] for name in COMMON_METRICS}
   if not examples:
     raise ValueError('There are no examples to evaluate; give some.')
-  model.need_tokenizer()
+  for each in (model, base or model):
+    each.need_tokenizer()
   check_examples(examples, documents)
   for metric in metrics.values():
     for example in examples:
       metric('', example.answers)
-  prompts = [system.prompt(prompt) for system in systems]
+  base = model if base is None else base
+  own = Reader(model, model.window)
+  untouched = own
+  if base is not model or model.beyond:
+    untouched = Reader(base, base.config.max_position_embeddings)
+  readers = [untouched if system.on_base else own for system in systems]
+  asked = [
+    (reader, system.prompt(prompt)) for reader, system in zip(readers, systems)
+  ]
   groups = {
-    each: group_examples(model, examples, each, max_new_tokens)
-    for each in dict.fromkeys([prompt, *prompts])
+    (reader, each): group_examples(reader, examples, each, max_new_tokens)
+    for reader, each in dict.fromkeys([(own, prompt), *asked])
   }
   plans = make_plans(
-    model,
-    [groups[each] for each in prompts],
+    readers,
+    [groups[each] for each in asked],
     documents,
     summaries,
     systems,
     max_new_tokens,
   )
-  ids = [example.id for group in groups[prompt] for example in group.examples]
+  ids = [
+    example.id for group in groups[own, prompt] for example in group.examples
+  ]
   order = {key: place for place, key in enumerate(ids)}
-  # Finetuning ends answers with the tokenizer's token.
-  ends = {*model.config.eos_token_ids, model.tokenizer.eos_id} - {None}
-  stop = sorted(ends)
   meter = Progress(_positions(plans), 'positions', shown=progress)
   cache = cache or AnswerCache()
+  read_answer = answer_text if first_line else whole_text
   results = []
-  for system, plan in zip(systems, plans):
+  for system, reader, plan in zip(systems, readers, plans):
     answers, began, again = [], time.monotonic(), 0
-    chosen = base if system.on_base and base is not None else model
+    chosen = reader.model
+    # Finetuning ends answers with the tokenizer's token.
+    ends = {*chosen.config.eos_token_ids, chosen.tokenizer.eos_id} - {None}
+    stop = sorted(ends)
     unknown = []
     for group, context in plan:
       if context is None:
@@ -136,7 +153,8 @@ def evaluate(
         cache.save(key, found)
         meter.add(group.positions(context))
       meter.tell(f'{system.name}: answering')
-    result = _score(model.tokenizer, system, answers, metrics, order)
+    texts = functools.partial(read_answer, chosen.tokenizer)
+    result = _score(texts, system, answers, metrics, order)
     if progress:
       seconds = time.monotonic() - began
       print(_told(result, len(examples), again, seconds), flush=True)
@@ -172,7 +190,7 @@ def _draw(example: Example) -> int:
   return zlib.crc32(example.id.encode('utf-8', 'surrogatepass'))
 
 
-def _score(tokenizer, system, answered, metrics, order) -> SystemResult:
+def _score(text_of, system, answered, metrics, order) -> SystemResult:
   """The result of a system's (group, context, answers)."""
   answers, tokens_read, to_first, seconds = [], 0, 0.0, 0.0
   for group, context, new in answered:
@@ -181,7 +199,7 @@ def _score(tokenizer, system, answered, metrics, order) -> SystemResult:
     to_first += count * new.seconds_to_first_token
     seconds += new.seconds
     for example, tokens in zip(group.examples, new.tokens):
-      prediction = answer_text(tokenizer, tokens)
+      prediction = text_of(tokens)
       answers.append(
         Answer(
           example.id,

@@ -17,7 +17,6 @@ from lloco_jax.data.contexts import Context, context_bucket
 from lloco_jax.generation.decoding import decode_in_place, prefill
 from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.model import Model
-from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import embed
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.nn.placement import parts_in_use
@@ -130,7 +129,9 @@ def answer_all(
         f'A prompt about {each.name} is empty, or there is none.'
       )
     longest = max(len(prompt) for prompt in each.prompts)
-    check_room(config, len(each.context), longest, max_new_tokens, each.name)
+    check_room(
+      model.window, len(each.context), longest, max_new_tokens, each.name
+    )
   if stop_tokens is None:
     stop_tokens = config.eos_token_ids
   stop = tuple(sorted({int(token) for token in stop_tokens}))
@@ -175,15 +176,19 @@ def _rows(asked: Sequence[Asked], most: int) -> list[_Row]:
 
 def answer_text(tokenizer, tokens: Sequence[int]) -> str:
   """The first line of an answer that is not empty, without space around."""
-  lines = tokenizer.decode(tokens).strip().splitlines()
+  lines = whole_text(tokenizer, tokens).splitlines()
   return lines[0].strip() if lines else ''
 
 
+def whole_text(tokenizer, tokens: Sequence[int]) -> str:
+  """All lines of an answer, without space around."""
+  return tokenizer.decode(tokens).strip()
+
+
 def check_room(
-  config: LlamaConfig, context: int, prompt: int, new: int, name: str
+  window: int, context: int, prompt: int, new: int, name: str
 ) -> None:
   """Raises ValueError when a context and a prompt exceed the window."""
-  window = config.max_position_embeddings
   needed = context + prompt + new
   if needed > window:
     raise ValueError(
@@ -195,7 +200,7 @@ def check_room(
 
 def embed_contexts(model: Model, contexts: Sequence[Context]) -> jax.Array:
   """Contexts [B, C, D] in the model's dtype, padded to a bucket."""
-  window = model.config.max_position_embeddings
+  window = model.window
   slots = context_bucket(max(map(len, contexts)), window)
   dtype = model.params['norm']['scale'].dtype
   values = np.stack(

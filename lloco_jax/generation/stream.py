@@ -91,7 +91,7 @@ class Stream:
       raise ValueError(f'The prompt about {name} is empty.')
     if max_new_tokens < 1:
       raise ValueError(f'max_new_tokens is {max_new_tokens}; it must be >= 1.')
-    check_room(config, len(context), len(prompt), max_new_tokens, name)
+    check_room(model.window, len(context), len(prompt), max_new_tokens, name)
     width = round_up(len(prompt), WIDTH_MULTIPLE)
     ids = np.zeros((1, 1, width), np.int32)
     ids[0, 0, : len(prompt)] = prompt

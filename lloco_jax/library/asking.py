@@ -90,7 +90,7 @@ def ask(
   model = library.model
   tokens = encode_question(model.need_tokenizer(), prompt, question)
   reserve = max(RESERVE, len(tokens) + max_new_tokens)
-  window = model.config.max_position_embeddings
+  window = model.window
   room = window - reserve
   sources = documents_of(hits, documents, room)
   if not sources:
@@ -151,7 +151,7 @@ def _from_text(
   joined = '\n\n'.join(''.join(texts[version]) for version in versions)
   context = Context(np.asarray(base.tokenizer.encode(joined), np.int32))
   needed = len(context) + len(tokens) + max_new_tokens
-  if needed > base.config.max_position_embeddings:
+  if needed > base.window:
     return None
   stream = Stream(base, context, tokens, None, max_new_tokens)
   return _write(stream, base.tokenizer, context, tokens, max_new_tokens)

@@ -385,7 +385,7 @@ def _load(making: Making) -> Model:
 def _compression(making: Making, model: Model) -> CompressionConfig:
   cap = making.token_cap
   if not cap and model.config.summary_length:
-    room = model.config.max_position_embeddings - RESERVE
+    room = model.window - RESERVE
     segments = max(room // model.config.summary_length, 1)
     cap = min(segments * model.segment_length, _MOST_TOKENS)
   return CompressionConfig(

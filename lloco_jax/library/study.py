@@ -173,7 +173,7 @@ def _ask(
 ) -> list[list[tuple[Kind, str, str, bool]]]:
   """Kind, question, answer, and whether it ended, for each passage."""
   base, tokenizer = library.base, library.base.need_tokenizer()
-  room = base.config.max_position_embeddings - _BESIDE
+  room = base.window - _BESIDE
   contexts = []
   for passage in passages:
     ids = tokenizer.encode(before(passage.text))
