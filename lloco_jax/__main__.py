@@ -56,6 +56,10 @@ def _add_compare(commands) -> None:
 def _compare(chosen) -> None:
   if chosen.most < 0:
     raise ValueError(f'--most is {chosen.most}; it must be 0 or more.')
+  if chosen.output and not pathlib.Path(chosen.output).parent.is_dir():
+    raise FileNotFoundError(
+      f"There is no folder for --output '{chosen.output}'; make it first."
+    )
   found = pairing.compare_runs(chosen.run_a, chosen.run_b, chosen.system)
   print(pairing.pairing_text(found, chosen.most), end='')
   if chosen.output:

@@ -3,6 +3,7 @@
 import tempfile
 import threading
 from typing import NamedTuple
+import weakref
 
 # Bytes that are kept in memory after all, as most data is small.
 _IN_MEMORY = 2**24
@@ -24,6 +25,8 @@ class Scratch:
 
   def __init__(self):
     self._file = tempfile.SpooledTemporaryFile(_IN_MEMORY)
+    # Also of what lives as long as the program, before its end warns of it.
+    weakref.finalize(self, self._file.close)
     self._size = 0
     self._lock = threading.Lock()
 

@@ -19,6 +19,8 @@ def example(id='first', documents=('minutes',), **fields):
     ({'answers': ()}, "'first' needs one or more answers"),
     ({'answers': 'Ada'}, "'first' needs one or more answers"),
     ({'answers': ('Ada', ' ')}, "'first' has an empty answer"),
+    ({'answers': ('Ada \ud800',)}, "'first' holds half a surrogate pair"),
+    ({'question': '\udc00?'}, "'first' holds half a surrogate pair"),
     ({'documents': ()}, "'first' needs one or more document_ids"),
     ({'tags': 'hard'}, "'first' has tags that are empty or no tuple"),
     ({'tags': ('hard', '')}, "'first' has tags that are empty or no tuple"),

@@ -49,8 +49,12 @@ def test_scores_are_means_over_the_answers_with_the_tag(results):
   for table in tables:
     for group, scores in table.scores.items():
       tag = f'{table.key}={group}' if table.key else group
-      assert list(scores) == ['LLoCO', 'control']
-      for name, values in (('LLoCO', MAIN), ('control', CONTROL)):
+      assert list(scores) == ['LLoCO', 'control', 'other']
+      for name, values in (
+        ('LLoCO', MAIN),
+        ('control', CONTROL),
+        ('other', CONTROL),
+      ):
         chosen = [value for value, tags in zip(values, TAGS) if tag in tags]
         assert scores[name].count == len(chosen)
         assert scores[name].mean == pytest.approx(np.mean(chosen))
@@ -78,7 +82,7 @@ def test_too_many_groups_are_counted_alone():
 
 
 def test_rows_say_score_interval_and_a_count_that_differs(results):
-  headers = wording.group_headers(results, 'length')
+  headers = wording.group_headers('length', ['LLoCO', 'control'], 'f1')
   assert headers == ['length', 'answers', 'LLoCO, F1 x100', 'control, F1 x100']
   (main,) = (system for system in results.systems if system.name == 'LLoCO')
   control = dataclasses.replace(main, name='control', answers=main.answers[1:3])

@@ -49,6 +49,8 @@ def test_settings_share_the_training_file(tmp_path):
     ({'context': [['Fox', 'one text']]}, "Field 'context' is no list of pairs"),
     ({'context': [['Fox']]}, "Field 'context' is no list of pairs"),
     ({'context': [['Fox', [1]]]}, "Field 'context' is no list of pairs"),
+    ({'context': [[None, ['Text.']]]}, "Field 'context' is no list of pairs"),
+    ({'_id': 'a'}, "Two examples have the id 'a'"),
     ({'supporting_facts': None}, "Field 'supporting_facts' is no list"),
     ({'context': []}, "Document 'b' is empty"),
     ({'answer': ''}, "'b' has an empty answer"),

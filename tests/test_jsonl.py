@@ -89,7 +89,10 @@ def test_one_split_is_enough(folder):
     ({'id': 7, 'text': 'a'}, r"line 3: Field 'id' is not text"),
     ({'id': 'x', 'text': ' '}, r"line 3: Document 'x' is empty"),
     (b'{"id": "x", "text": "\\ud800"}', r"line 3: Document 'x' holds half"),
-    ({'id': 'diary', 'text': 'a'}, r"Two documents have the id 'diary'"),
+    (
+      {'id': 'diary', 'text': 'a'},
+      r"line 3: Two documents have the id 'diary'",
+    ),
   ],
 )
 def test_a_damaged_document_is_named(folder, line, message):
@@ -104,8 +107,11 @@ def test_a_damaged_document_is_named(folder, line, message):
     ({'answers': ['Ada']}, "'answer' and 'answers' are both given"),
     ({'answer': None}, "line 1: Field 'answer' is not text"),
     ({'answer': ''}, "line 1: Example '2' has an empty answer"),
-    ({'document_id': 'letter'}, "'2' asks about document 'letter'"),
-    ({'id': '1'}, "Two examples have the id '1'"),
+    (
+      {'document_id': 'letter'},
+      "line 1: Example '2' asks about document 'letter'",
+    ),
+    ({'id': '1'}, "line 1: Two examples have the id '1'"),
   ],
 )
 def test_a_damaged_example_is_named(folder, change, message):

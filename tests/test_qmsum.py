@@ -15,7 +15,7 @@ def test_meetings_and_queries(tmp_path):
   assert (general.tags, specific.tags) == (('general',), ('specific',))
   assert general.document_ids == specific.document_ids
   (document,) = dataset.documents_of('train')
-  assert document.text == 'Ada: Hello.\nAda: Bye.'
+  assert document.text == '\nAda: Hello.\nAda: Bye.'
   assert set(dataset.splits) == {'train', 'validation'}
   inner = tmp_path / 'data/ALL/jsonl'
   assert read_qmsum(inner, ('test',)).splits['test']

@@ -41,6 +41,8 @@ def test_options_need_not_be_four(tmp_path):
     (['a', 'b'], 1, None, "'difficult' must be 0 or 1"),
     ('ab', 1, 0, "'options' is not a list of texts"),
     (['a'] * 27, 1, 0, '27 options are more than there are letters'),
+    (['a', ' '], 1, 0, "one of the 'options' is empty"),
+    (['a', 'b'], True, 0, "'gold_label' is True"),
   ],
 )
 def test_a_damaged_question_is_named(
@@ -49,7 +51,7 @@ def test_a_damaged_question_is_named(
   good = ('1', 'Who?', ['a', 'b'], 1, 0)
   bad = ('2', 'Who?', options, gold, difficult)
   rows = [
-    quality_line('1', 'Text', [good]),
+    quality_line('1', 'Text', [('0', *good[1:])]),
     quality_line('2', 'T', [good, bad]),
   ]
   write_lines(tmp_path / 'QuALITY.v1.0.1.htmlstripped.dev', rows)

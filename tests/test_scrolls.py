@@ -65,9 +65,10 @@ ROW = scrolls_row('q9', 0, 'Who?', STORY, 'a fox')
   [
     ({'input': 'Who?'}, r"Document '.*' is empty"),
     ({'input': '\n\nText'}, "Field 'input' begins with no question"),
-    ({'output': None}, "Field 'output' is not text"),
+    ({'output': None}, "Field 'output' is null, as in the official test"),
     ({'output': ' '}, "Field 'output' is empty"),
     ({'id': 'q3'}, "Id 'q3' came with another question"),
+    ({'id': ' '}, "Field 'id' is empty"),
   ],
 )
 def test_a_damaged_row_is_named(tmp_path, change, message):

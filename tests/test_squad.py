@@ -47,6 +47,15 @@ def test_questions_without_an_answer(tmp_path):
     (article('Z', 'Text', answers=[]), 'Z, paragraph 1: .* needs one or more'),
     (article('Z', 'Text', question=7), "Z, paragraph 1: Field 'question' is"),
     (article('Z'), "Document 'Z' is empty"),
+    (
+      article('Z', 'Text', is_impossible='false'),
+      "Z, paragraph 1: Field 'is_impossible' is 'false'",
+    ),
+    (
+      article('Z', 'Text', is_impossible=True),
+      "Z, paragraph 1: Field 'is_impossible' is true, and",
+    ),
+    (article('Z', 'Text', id='X-0'), 'Z, paragraph 1: Two examples have the'),
     ({'title': 'Z'}, "Field 'paragraphs' is missing"),
   ],
 )

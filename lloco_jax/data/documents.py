@@ -1,11 +1,14 @@
 """Documents: the long texts that questions are asked about."""
 
+import codecs
 from collections.abc import Iterable, Iterator, Mapping
 import dataclasses
 import hashlib
 import pathlib
 
 from lloco_jax.scratch import Scratch
+
+_UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,12 +90,22 @@ class DocumentFile(Mapping[str, Document]):
 
 
 class Collection:
-  """Documents of a group, each text once."""
+  """Documents of a group, each text once, and the ids of their examples."""
 
   def __init__(self, group: str):
     self._group = group
     self._ids = {}
+    self._examples = set()
     self.documents = DocumentFile()
+
+  def new_id(self, id: str) -> str:
+    """The id of another example; raises ValueError where one has it."""
+    if id in self._examples:
+      raise ValueError(
+        f"Two examples have the id '{id}'; give each its own, or remove one."
+      )
+    self._examples.add(id)
+    return id
 
   def add(self, id: str, text: str) -> str:
     """Files a text, and gives the id that it has.
@@ -126,10 +139,12 @@ def decode_utf8(data: bytes, name: str) -> str:
   try:
     return data.decode('utf-8').removeprefix('\ufeff')
   except UnicodeDecodeError as error:
-    byte = data[error.start]
+    byte, line = data[error.start], 1 + data.count(b'\n', 0, error.start)
+    kind = 'utf-16' if data.startswith(_UTF16_MARKS) else 'latin1'
     raise ValueError(
-      f'{name} is not UTF-8: byte 0x{byte:02x} at offset {error.start}; '
-      'convert it, for example with `iconv -f latin1 -t utf-8 old > new`.'
+      f'{name} is not UTF-8: byte 0x{byte:02x} at offset {error.start}, line '
+      f'{line}; convert it, for example with `iconv -f {kind} -t utf-8 old > '
+      'new`.'
     ) from None
 
 

@@ -40,6 +40,14 @@ class Example:
       object.__setattr__(self, name, tuple(values))
     if not all(answer.strip() for answer in self.answers):
       raise ValueError(f"Example '{self.id}' has an empty answer.")
+    for said in (self.id, self.question, *self.answers):
+      try:
+        said.encode('utf-8')
+      except UnicodeEncodeError:
+        raise ValueError(
+          f'Example {self.id!r} holds half a surrogate pair in {said!r}, which '
+          'no tokenizer can read; remove it.'
+        ) from None
     if isinstance(self.tags, str) or not all(self.tags):
       raise ValueError(
         f"Example '{self.id}' has tags that are empty or no tuple of texts."

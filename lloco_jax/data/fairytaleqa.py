@@ -14,7 +14,7 @@ import re
 from lloco_jax.data.documents import Collection
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.prepared import Rows, rows_of
-from lloco_jax.data.records import at, distinct, read_csv, split_files, text
+from lloco_jax.data.records import at, distinct, read_csv, split_files
 
 DOWNLOAD = (
   'get them with `git clone https://github.com/uci-soe/FairytaleQAData` and '
@@ -82,10 +82,11 @@ def _stories(folder):
       raise FileNotFoundError(
         f'{path} has no story beside it at {story}; {DOWNLOAD}'
       )
-    sections = [
-      (fields['section'], text(fields, 'text'))
-      for _, fields in read_csv(story, ('section', 'text'))
-    ]
+    sections = []
+    for place, fields in read_csv(story, ('section', 'text')):
+      if not fields['text'].strip():
+        raise ValueError(f'{place}: The section is empty; remove the row.')
+      sections.append((fields['section'], fields['text']))
     yield str(story), name, sections, read_csv(path, _COLUMNS)
 
 

@@ -113,14 +113,14 @@ def _read(rows, collection):
   examples = []
   for place, fields in rows:
     with at(place):
-      id = identifier(fields, '_id')
+      id = collection.new_id(identifier(fields, '_id'))
       paragraphs = _pairs(fields, 'context', _sentences)
       document = '\n\n'.join(
         f'{title}\n{sentences}' for title, sentences in paragraphs
       )
       tags = [text(fields, 'type'), text(fields, 'level')]
       gold = {title for title, _ in _pairs(fields, 'supporting_facts', int)}
-      if gold <= {title for title, _ in paragraphs}:
+      if gold and gold <= {title for title, _ in paragraphs}:
         tags.append('gold paragraphs')
       examples.append(
         Example(
@@ -134,6 +134,12 @@ def _read(rows, collection):
   return tuple(examples)
 
 
+def _title(value):
+  if not isinstance(value, str):
+    raise TypeError
+  return value
+
+
 def _sentences(value):
   if not isinstance(value, list):
     raise TypeError
@@ -142,7 +148,7 @@ def _sentences(value):
 
 def _pairs(fields, name, convert):
   try:
-    pairs = [(str(title), convert(other)) for title, other in fields[name]]
+    pairs = [(_title(title), convert(other)) for title, other in fields[name]]
   except (KeyError, TypeError, ValueError):
     raise ValueError(
       f"Field '{name}' is no list of pairs that begin with a title; mend it."

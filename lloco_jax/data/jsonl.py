@@ -11,7 +11,7 @@ import json
 import pathlib
 
 from lloco_jax.data.documents import Document, DocumentFile
-from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.examples import Dataset, Example, check_examples
 from lloco_jax.data.records import at, read_json_lines, text, texts
 
 _DOCUMENTS = 'documents.jsonl'
@@ -55,15 +55,26 @@ def read_jsonl(folder: str | pathlib.Path) -> Dataset:
       'with an example a line.'
     )
   documents = DocumentFile()
-  for document in _read(folder / _DOCUMENTS, _DOCUMENT_FIELDS, _document):
-    with at(str(folder)):
+  for place, document in _read(
+    folder / _DOCUMENTS, _DOCUMENT_FIELDS, _document
+  ):
+    with at(place):
       documents.add(document)
-  splits = {split: read_examples(path) for split, path in paths.items()}
-  try:
-    files = (_DOCUMENTS, *(path.name for path in paths.values()))
-    return Dataset(documents, splits, files)
-  except ValueError as error:
-    raise ValueError(f'{folder}: {error}') from None
+  splits, known, names = {}, set(), frozenset(documents)
+  for split, path in paths.items():
+    splits[split] = []
+    for place, example in _read(path, _EXAMPLE_FIELDS, _example):
+      with at(place):
+        if example.id in known:
+          raise ValueError(
+            f"Two examples have the id '{example.id}'; give each its own."
+          )
+        check_examples([example], names)
+      known.add(example.id)
+      splits[split].append(example)
+  splits = {split: tuple(examples) for split, examples in splits.items()}
+  files = (_DOCUMENTS, *(path.name for path in paths.values()))
+  return Dataset(documents, splits, files)
 
 
 def read_examples(path: pathlib.Path) -> tuple[Example, ...]:
@@ -72,7 +83,7 @@ def read_examples(path: pathlib.Path) -> tuple[Example, ...]:
   Raises:
     ValueError: a line is damaged (the file and the line are named).
   """
-  return tuple(_read(path, _EXAMPLE_FIELDS, _example))
+  return tuple(each for _, each in _read(path, _EXAMPLE_FIELDS, _example))
 
 
 def example_line(example: Example) -> str:
@@ -95,7 +106,7 @@ def example_line(example: Example) -> str:
 
 
 def _read(path: pathlib.Path, known: tuple[str, ...], make: Callable):
-  """Yields what `make` makes of the fields of each line."""
+  """Yields the place of each line, and what `make` makes of its fields."""
   for place, fields in read_json_lines(path):
     unknown = next((name for name in fields if name not in known), None)
     if unknown is not None:
@@ -105,7 +116,7 @@ def _read(path: pathlib.Path, known: tuple[str, ...], make: Callable):
       )
     with at(place):
       entry = make(fields)
-    yield entry
+    yield place, entry
 
 
 def _document(fields: dict) -> Document:

@@ -101,7 +101,8 @@ def _read(rows, part, collection):
   examples = []
   for place, fields in rows:
     with at(place):
-      id, question = identifier(fields, '_id'), text(fields, 'input')
+      id = collection.new_id(identifier(fields, '_id'))
+      question = text(fields, 'input')
       examples.append(
         Example(
           id,

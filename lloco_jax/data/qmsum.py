@@ -1,8 +1,8 @@
 """QMSum: summaries of meetings for a query, from the official JSON lines.
 
 A line is a meeting (Zhong et al. 2021). The document is its turns, a line
-each, 'speaker: content', and answers are stripped, as in SCROLLS. Tags:
-'general' and 'specific', the kind of the query.
+each, 'speaker: content', behind an empty line, and answers are stripped, as in
+SCROLLS (scrolls.py). Tags: 'general' and 'specific', the kind of the query.
 """
 
 import pathlib
@@ -51,7 +51,7 @@ def _read(path, split, collection):
         f'{text(turn, "speaker")}: {text(turn, "content")}'
         for turn in objects(fields, 'meeting_transcripts')
       ]
-      document = collection.add(meeting, '\n'.join(turns))
+      document = collection.add(meeting, '\n'.join(('', *turns)))
       queries = [
         (kind, query)
         for kind in _KINDS
@@ -61,7 +61,7 @@ def _read(path, split, collection):
         with at(f'query {place_of_query + 1}'):
           examples.append(
             Example(
-              f'{meeting}-{place_of_query}',
+              collection.new_id(f'{meeting}-{place_of_query}'),
               text(query, 'query'),
               (text(query, 'answer').strip(),),
               (document,),

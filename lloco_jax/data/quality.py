@@ -66,24 +66,27 @@ def _read(path, collection):
       )
       for number, question in enumerate(objects(fields, 'questions'), 1):
         with at(f'question {number}'):
-          examples.append(_example(question, document))
+          examples.append(_example(question, document, collection))
   return tuple(examples)
 
 
-def _example(fields, document):
+def _example(fields, document, collection):
   options = texts(fields, 'options')
   gold = fields.get('gold_label')
-  if not isinstance(gold, int) or not 1 <= gold <= len(options):
+  if type(gold) is not int or not 1 <= gold <= len(options):
     raise ValueError(
       f"Field 'gold_label' is {gold!r}, and there are {len(options)} options; "
       'it must be the number of one (the test file has none).'
     )
   if fields.get('difficult') not in (0, 1):
     raise ValueError("Field 'difficult' must be 0 or 1.")
+  question = text(fields, 'question')
+  if not all(each.strip() for each in (question, *options)):
+    raise ValueError("Field 'question' or one of the 'options' is empty.")
   letter, option = _lettered(options)[gold - 1]
   return Example(
-    identifier(fields, 'question_unique_id'),
-    with_choices(text(fields, 'question'), options),
+    collection.new_id(identifier(fields, 'question_unique_id')),
+    with_choices(question, options),
     (f'{letter}. {option}',),
     (document,),
     (*(('hard',) if fields['difficult'] else ()), f'{len(options)} options'),

@@ -151,6 +151,10 @@ def read_json_array(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
     start = _skip(text, after + 1) if text[after] == ',' else after
   if not number:
     raise ValueError(f'{path} holds no rows; download it again.')
+  if _skip(text, start + 1) < len(text):
+    raise ValueError(
+      f'{path} goes on behind the end of its array; download it again.'
+    )
 
 
 def read_csv(

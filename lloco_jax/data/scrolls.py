@@ -70,6 +70,11 @@ def _read(rows, collection):
   found = {}
   for place, fields in rows:
     with at(place):
+      if fields.get('output', '') is None:
+        raise ValueError(
+          "Field 'output' is null, as in the official test files, whose rows "
+          'cannot be scored; take another split.'
+        )
       id, output = identifier(fields, 'id'), text(fields, 'output')
       question, *lines = text(fields, 'input').splitlines() or ['']
       document = '\n'.join(lines)
@@ -79,7 +84,11 @@ def _read(rows, collection):
       name = collection.add(name[:16], document)
       if not output.strip():
         raise ValueError("Field 'output' is empty; leave the row out.")
-      known, about, outputs = found.setdefault(id, (question, name, []))
+      if id not in found:
+        found[collection.new_id(id)] = question, name, []
+        if not id.strip():
+          raise ValueError("Field 'id' is empty; give the row one.")
+      known, about, outputs = found[id]
       if (known, about) != (question, name):
         raise ValueError(
           f"Id '{id}' came with another question or document before; an id is "

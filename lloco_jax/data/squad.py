@@ -82,8 +82,9 @@ def read_squad(
 
 def _read(path, collection):
   examples = []
+  content = read_json(path)
   with at(str(path)):
-    articles = objects(read_json(path), 'data')
+    articles = objects(content, 'data')
   for number, article in enumerate(articles, 1):
     with at(f'{path}, article {number}'):
       title = text(article, 'title')
@@ -94,13 +95,23 @@ def _read(path, collection):
       for order, paragraph in enumerate(paragraphs, 1):
         for question in objects(paragraph, 'qas'):
           with at(f'{title}, paragraph {order}'):
-            examples.append(_example(question, document))
+            examples.append(_example(question, document, collection))
   return tuple(examples)
 
 
-def _example(fields, document):
-  id, question = identifier(fields, 'id'), text(fields, 'question').strip()
-  if fields.get('is_impossible'):
+def _example(fields, document, collection):
+  id = collection.new_id(identifier(fields, 'id'))
+  question = text(fields, 'question').strip()
+  impossible = fields.get('is_impossible', False)
+  if not isinstance(impossible, bool):
+    raise ValueError(
+      f"Field 'is_impossible' is {impossible!r}; it must be true or false."
+    )
+  if impossible and fields.get('answers'):
+    raise ValueError(
+      "Field 'is_impossible' is true, and there are answers; mend one of them."
+    )
+  if impossible:
     return Example(id, question, (UNANSWERABLE,), (document,), (UNANSWERABLE,))
   answers = [text(answer, 'text') for answer in objects(fields, 'answers')]
   return Example(id, question, distinct(answers), (document,))

@@ -33,13 +33,16 @@ class GroupTable:
 
 
 def group_tables(results: Results) -> list[GroupTable]:
-  """Scores by group of the main system and its controls, a table a key.
+  """Scores by group, a table a key: of the main system, its controls, and then
+  all others that have answers.
 
   Groups are those that the main system's answers are in. Values that are
   numbers are in their order, others in that of the alphabet.
   """
   by_name = {system.name: system for system in results.systems}
-  shown = [by_name[name] for name in (results.main_system, *results.controls)]
+  first = (results.main_system, *results.controls)
+  others = (s.name for s in results.systems if s.answers)
+  shown = [by_name[name] for name in dict.fromkeys((*first, *others))]
   groups = {}
   for tag in sorted({tag for a in shown[0].answers for tag in a.tags}):
     key, value = _split(tag)

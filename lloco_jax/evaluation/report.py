@@ -232,7 +232,9 @@ def _group_sections(results):
   for table in groups.group_tables(results):
     sections.append(f'## Score by {_escape(table.key or "group")}')
     if table.scores:
-      headers = wording.group_headers(results, table.key or 'group')
+      headers = wording.group_headers(
+        table.key or 'group', next(iter(table.scores.values())), results.metric
+      )
       rows = [
         wording.group_cells(group, scores)
         for group, scores in table.scores.items()

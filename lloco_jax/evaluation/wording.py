@@ -3,7 +3,7 @@
 Scores and differences are written times 100, as papers do.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from lloco_jax.evaluation.comparison import Results, SystemResult, mean_scores
 from lloco_jax.evaluation.intervals import Interval
@@ -104,13 +104,12 @@ def difference_cells(name: str, difference: Interval) -> list[str]:
   ]
 
 
-def group_headers(results: Results, key: str) -> list[str]:
-  """Headers of a table of scores by group: the main system, its controls."""
-  names = [results.main_system, *results.controls]
+def group_headers(key: str, systems: Iterable[str], metric: str) -> list[str]:
+  """Headers of a table of scores by group."""
   return [
     key,
     'answers',
-    *(f'{name}, {metric_name(results.metric)} x100' for name in names),
+    *(f'{name}, {metric_name(metric)} x100' for name in systems),
   ]
 
 

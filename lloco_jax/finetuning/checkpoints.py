@@ -44,7 +44,11 @@ def flat_config(config: Mapping, ignored=IGNORED, prefix='') -> dict[str, Any]:
 
 
 def differences(theirs: Mapping, ours: Mapping, ignored=IGNORED) -> str:
-  """What differs between two configs, or '' where nothing that matters does."""
+  """What differs between two configs, or '' where nothing that matters does.
+
+  A key that theirs does not know yet is a difference where ours is set: zero
+  and empty values stand for what was done before there was the key.
+  """
   theirs, ours = flat_config(theirs, ignored), flat_config(ours, ignored)
   absent = object()
 
@@ -55,6 +59,7 @@ def differences(theirs: Mapping, ours: Mapping, ignored=IGNORED) -> str:
     f'{key} was {shown(theirs, key)}, now {shown(ours, key)}'
     for key in sorted(theirs.keys() | ours.keys())
     if theirs.get(key, absent) != ours.get(key, absent)
+    and (key in theirs or ours[key])
   )
 
 
