@@ -1,48 +1,46 @@
 """The job that trains a compressor, and the evaluation of one."""
 
 import dataclasses
-import functools
 import itertools
+import pathlib
 
-import grain
 import jax
 from ml_collections import ConfigDict
-import numpy as np
 
-from lloco_jax.data.passages import (
-  AskedPassages,
-  PassageConfig,
-  first_segments,
-  make_passage,
-  passage_batches,
-)
+from lloco_jax.compressor_data import fields_of, mixture, source_names
 from lloco_jax.data.rarity import token_rarity
-from lloco_jax.data.text_rows import TextRowConfig, text_batches
-from lloco_jax.data.texts import TokenizedTexts, tokenize_texts
+from lloco_jax.data.text_rows import TextRowConfig
+from lloco_jax.data.texts import text_files, tokenize_texts
 from lloco_jax.evaluation import probe_report
 from lloco_jax.evaluation.probes import make_probes, probe_losses
 from lloco_jax.finetuning.compressor import Compressor, compressor_task
 from lloco_jax.finetuning.loop import TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
-from lloco_jax.inputs import load_dataset, load_models
+from lloco_jax.inputs import load_models
 from lloco_jax.nn.lora import LoraConfig
 from lloco_jax.processes import is_first, wait_for_all
 from lloco_jax.progress import Progress
-from lloco_jax.runs import announce, claim, device, versions
-from lloco_jax.sharding import check_rows, rows_here, to_host
-from lloco_jax.weights.checkpoint import load
+from lloco_jax.runs import (
+  announce,
+  claim,
+  device,
+  versions,
+)
+from lloco_jax.sharding import to_host
+from lloco_jax.weights.checkpoint import load, load_tokenizer
 from lloco_jax.weights.compressor import (
   fingerprint,
   load_compressor,
+  read_fields,
   save_compressor,
+  shipped_compressor,
   with_summaries,
 )
+from lloco_jax.weights.published import read_config
 
 READERS = ('base', 'compressor')
 # The tokens that vectors name: each its run of the segment's, or the last.
 NAMED = ('runs', 'last')
-# Tokens of a corpus that say how rare each is.
-_COUNTED = 2_000_000
 
 
 def train_compressor(config: ConfigDict, workdir=None) -> None:
@@ -69,27 +67,27 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
       f"config.summary.named is '{config.summary.named}'; it must be one of "
       f'{", ".join(NAMED)}.'
     )
-  sources = _sources(config)
-  asks = config.data.questions and sources != ['texts']
-  chosen = config.summary
-  if not (asks or chosen.language or chosen.naming or chosen.distillation):
-    raise ValueError(
-      'The compressor has nothing to learn: give config.data.questions of '
-      'passages, or config.summary.language, naming or distillation.'
-    )
+  sources = source_names(config)
+  _check_lessons(config, sources)
+  start_folder = config.start
+  if start_folder == 'shipped':
+    start_folder = shipped_compressor(config.model.name)
+  if start_folder:
+    read_fields(start_folder)
+  _check_window(config, sources)
+  tokenizer = load_tokenizer(config.model.name)
+  batches, counted, tokens, fingerprints = mixture(config, sources, tokenizer)
   model = load(
     config.model.name, config.model.dtype, config.model.quantize or None
   )
-  tokenizer = model.need_tokenizer()
   model = dataclasses.replace(
     model,
     config=with_summaries(model.config, config.summary),
   )
-  start, fingerprints = None, {}
-  if config.start:
-    start = Compressor(*load_compressor(config.start, model))
-    fingerprints['start'] = fingerprint(model, config.start)
-  batches, counted, tokens = _mixture(config, sources, tokenizer)
+  start = None
+  if start_folder:
+    start = Compressor(*load_compressor(start_folder, model))
+    fingerprints['start'] = fingerprint(model, start_folder)
   rarity = None
   if config.summary.naming and config.summary.rarity:
     rarity = token_rarity(counted, tokenizer.vocab_size, config.summary.rarity)
@@ -145,18 +143,23 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
       'config.evaluation.path is empty; name a file or folder of texts that '
       'the compressor was not trained on.'
     )
-  workdir = announce(config, workdir)
-  folder = chosen.compressor or workdir / 'compressor'
-  base, model = load_models(config.model, folder)
-  reader = base if chosen.reader == 'base' else model
   lengths = sorted({*chosen.segment_lengths} or {config.data.segment_length})
   size = max(chosen.segments) * lengths[-1]
-  window = reader.window
-  if size + chosen.target > window:
+  window = read_config(config.model.name).max_position_embeddings
+  if lengths[-1] + chosen.target > window:
     raise ValueError(
-      f'{max(chosen.segments)} segments of {lengths[-1]} tokens and a target '
-      f"of {chosen.target} exceed the reader's window of {window}; lower "
-      'config.evaluation.segments, segment_lengths or target.'
+      f'A segment of {lengths[-1]} tokens and a target of {chosen.target} '
+      f'exceed the window of {window}; lower config.evaluation.segment_lengths '
+      'or target.'
+    )
+  text_files(chosen.path)
+  workdir = announce(config, workdir)
+  folder, base, model = _evaluated(config, workdir)
+  reader = base if chosen.reader == 'base' else model
+  if size + chosen.target > window:
+    print(
+      f'Texts of more than {window - chosen.target:,} tokens exceed the window '
+      'with their target, and are read as vectors alone.'
     )
   texts = tokenize_texts(
     chosen.path, base.need_tokenizer(), tuple(chosen.leave_out)
@@ -186,6 +189,10 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
     )
   if not is_first():
     return
+  report = workdir / 'evaluation'
+  if chosen.compressor:
+    # That of the workdir's own compressor stays.
+    report = workdir / f'evaluation_of_{pathlib.Path(chosen.compressor).name}'
   facts = {
     'compressor': str(folder),
     'fingerprint': model.fingerprint,
@@ -197,10 +204,26 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
     'versions': versions(),
     'device': device(),
   }
-  probe_report.write_probe_report(workdir / 'evaluation', rows, facts)
+  probe_report.write_probe_report(report, rows, facts)
   print(probe_report.terminal_table(rows))
   print('\n'.join(probe_report.sentences(rows)))
-  print(f'Report: {workdir / "evaluation" / probe_report.TABLE_FILE}')
+  print(f'Report: {report / probe_report.TABLE_FILE}')
+
+
+def _evaluated(config: ConfigDict, workdir: pathlib.Path):
+  """What the compressor is called, its base, and the compressor: one that is
+  named, the workdir's, or the checkpoint that is an AutoCompressor itself."""
+  folder = config.evaluation.compressor
+  if not folder and (workdir / 'compressor').is_dir():
+    folder = workdir / 'compressor'
+  if folder:
+    return folder, *load_models(config.model, folder)
+  if not read_config(config.model.name).summary_length:
+    raise FileNotFoundError(
+      f'{workdir / "compressor"} is missing; run train.py with the same config '
+      'first, or name a compressor in config.evaluation.compressor.'
+    )
+  return config.model.name, *load_models(config.model)
 
 
 def _check_evaluation(config: ConfigDict) -> None:
@@ -232,99 +255,48 @@ def _check_evaluation(config: ConfigDict) -> None:
     )
 
 
-def _sources(config: ConfigDict) -> list[str]:
-  names = config.data.source.split(',')
-  for name in names:
-    if name not in _SOURCES:
+def _check_lessons(config: ConfigDict, sources: list[str]) -> None:
+  chosen = config.summary
+  if chosen.length < 1:
+    raise ValueError(
+      f'config.summary.length is {chosen.length}; it must be >= 1.'
+    )
+  for name in ('language', 'naming', 'distillation', 'sharpness', 'rarity'):
+    if chosen[name] < 0:
       raise ValueError(
-        f"config.data.source is '{config.data.source}'; it must be one of "
-        f'{", ".join(_SOURCES)}, or several with commas between them.'
+        f'config.summary.{name} is {chosen[name]}; it must be >= 0.'
       )
-  if 'questions' in names and not config.data.questions:
+  if chosen.language or chosen.naming or chosen.distillation:
+    return
+  for name in sources:
+    if name == 'texts' or not config.data.questions:
+      raise ValueError(
+        f'The compressor has nothing to learn from {name}: give config.data.'
+        'questions of passages, or config.summary.language, naming or '
+        'distillation.'
+      )
+
+
+def _check_window(config: ConfigDict, sources: list[str]) -> None:
+  base = read_config(config.model.name)
+  if base.summary_length:
     raise ValueError(
-      "config.data.source has 'questions', but config.data.questions is 0; "
-      'say how many are asked about a passage.'
+      f"'{config.model.name}' is an AutoCompressor, whose summary embeddings "
+      'would be trained anew; name its base, or evaluate it as it is.'
     )
-  return names
-
-
-def _mixture(config: ConfigDict, names: list[str], tokenizer):
-  """Batches of the sources in turn, texts to count tokens in, tokens of a row.
-
-  A source that is named twice gives twice as many batches.
-  """
-  made = {
-    name: _SOURCES[name](config, tokenizer) for name in dict.fromkeys(names)
-  }
-  shares = [names.count(name) for name in made]
-  batches, counted, tokens = zip(*made.values())
-  return (
-    grain.MapDataset.mix(batches, shares) if len(made) > 1 else batches[0],
-    itertools.chain(*counted),
-    round(np.average(tokens, weights=shares)),
-  )
-
-
-def _passages(config: ConfigDict, tokenizer):
-  """Batches, texts to count tokens in, and tokens of a row."""
-  made = _fields(PassageConfig, config.data)
-  passage_of = functools.partial(make_passage, tokenizer, made)
-  return _asked(config, passage_of, made.segments * made.segment_length)
-
-
-def _questions(config: ConfigDict, tokenizer):
-  """As `_passages`, of a data set."""
-  passage_of = AskedPassages(
-    load_dataset(config.data.dataset, 'train'),
-    tokenizer,
-    _fields(PassageConfig, config.data),
-  )
-  return _asked(config, passage_of, passage_of.tokens)
-
-
-def _asked(config: ConfigDict, passage_of, tokens: int):
-  passages, rows = _fields(PassageConfig, config.data), config.batch.rows
-  if passages.questions:
-    together = passages.passages_per_context
-    name = 'config.batch.rows over config.data.passages_per_context'
-    check_rows(max(rows // together, 1), name)
-  return (
-    passage_batches(passage_of, passages, rows, rows_here(rows)),
-    first_segments(passage_of),
-    tokens,
-  )
-
-
-def _texts(config: ConfigDict, tokenizer):
-  """As `_passages`, of plain texts."""
-  if not config.data.path:
+  earlier = config.data.segments - 1 if base.accumulate_summary else 1
+  summary, length = config.summary.length, config.data.segment_length
+  needed = (earlier + 1) * summary + length
+  if config.summary.distillation:
+    # Its teacher reads all of a row.
+    whole = config.data.segments * length
+    if sources == ['texts']:
+      whole = fields_of(TextRowConfig, config.data).tokens
+    needed = max(needed, whole)
+  window = base.max_position_embeddings
+  if needed > window:
     raise ValueError(
-      'config.data.path is empty; name the file or folder of the texts.'
+      f'Rows of {config.data.segments} segments of {length} tokens and '
+      f"{summary} vectors take {needed} positions, more than the base's "
+      f'{window}; lower config.data.segments or segment_length.'
     )
-  rows = _fields(TextRowConfig, config.data)
-  texts: TokenizedTexts = tokenize_texts(
-    config.data.path, tokenizer, tuple(config.data.leave_out)
-  )
-  print(
-    f'{len(texts.ids):,} documents, {len(texts.tokens):,} tokens.', flush=True
-  )
-  return (
-    text_batches(
-      texts.tokens,
-      texts.bounds,
-      rows,
-      config.batch.rows,
-      rows_here(config.batch.rows),
-    ),
-    [texts.tokens[:_COUNTED]],
-    rows.tokens,
-  )
-
-
-_SOURCES = {'passages': _passages, 'questions': _questions, 'texts': _texts}
-
-
-def _fields(kind, config: ConfigDict):
-  """The dataclass with the keys of the config that are its fields."""
-  names = [field.name for field in dataclasses.fields(kind)]
-  return kind(**{name: config[name] for name in names})

@@ -97,7 +97,7 @@ def claim(
   fingerprints['model'] = compressor_fingerprint(model)
   fingerprints['tokenizer'] = model.tokenizer.fingerprint
   if dataset is not None:
-    fingerprints['training_data'] = _training_data(dataset)
+    fingerprints['training_data'] = training_data(dataset)
   try:
     claim_workdir(workdir, {**config.to_dict(), 'fingerprints': fingerprints})
     _lock(workdir)
@@ -108,7 +108,7 @@ def claim(
     ) from error
 
 
-def _training_data(dataset: Dataset) -> str:
+def training_data(dataset: Dataset) -> str:
   """A hash of the training examples and the texts that they are about."""
   digest = hashlib.sha256()
 

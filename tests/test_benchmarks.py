@@ -185,7 +185,9 @@ def test_a_library_finds_what_it_was_given(tmp_path):
 
 @pytest.mark.slow
 def test_retrieval_has_a_row_a_search(tmp_path):
-  recalls, differences, answers = run('retrieval', tmp_path, '--questions', '0')
+  recalls, differences, answers, costs = run(
+    'retrieval', tmp_path, '--questions', '0'
+  )
   assert [row['search'] for row in recalls] == [
     'BM25', 'embedding', 'hybrid', 'library',
   ]  # fmt: skip
@@ -195,7 +197,8 @@ def test_retrieval_has_a_row_a_search(tmp_path):
     assert row['recall@1'] <= row['recall@5'] > 0.9
     assert row['questions'] == row['clusters'] == 40
   assert len(differences) == 3
-  assert [row['questions'] for row in answers] == [2, 2, 2]
+  assert [row['questions'] for row in answers] == [2] * 5
+  assert len(costs) == 3
 
 
 def test_what_answers_keep(tmp_path):

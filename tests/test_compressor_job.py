@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import pathlib
 
 import numpy as np
 from official_files import write_fairytaleqa
@@ -86,7 +87,7 @@ def test_texts_are_learnt_and_what_is_kept_is_reported(
   assert len({loss['mean'] for loss in nothing.values()}) == 1
   assert len({loss['mean'] for loss in read.values()}) == 5
   assert read['nothing'] == nothing['nothing']
-  assert found['rows'][1]['share']['clusters'] == 2
+  assert found['rows'][1]['own_gain']['clusters'] == 2
   config.evaluation.reader = 'compressor'
   config.evaluation.segment_lengths = (8, 12)
   experiment.evaluate(config, workdir)
@@ -121,6 +122,40 @@ def test_questions_of_a_data_set_take_turns_with_made_ones(
   assert len(seen) == 4 and seen[1] == seen[3] != seen[0]
 
 
+def test_a_run_keeps_to_its_texts(config, texts, tmp_path):
+  config.batch.rows = 1
+  workdir = tmp_path / 'w'
+  experiment.train(config, workdir)
+  train, _ = texts
+  train.write_text(train.read_text().replace('red', 'blue'))
+  with pytest.raises(ValueError, match='another config .fingerprints.texts'):
+    experiment.train(config, workdir)
+
+
+def test_an_autocompressor_is_evaluated_as_it_is(config, tmp_path, capsys):
+  base = write_model(tmp_path / 'autocompressor', window=128)
+  config.model.name = str(base)
+  config.evaluation.reader = 'compressor'
+  # With their target they exceed the window: vectors alone are read.
+  config.evaluation.segments = (1, 12)
+  config.evaluation.segment_lengths = (10,)
+  config.evaluation.probes_per_document = 1
+  with pytest.raises(ValueError, match='is an AutoCompressor, whose summary'):
+    experiment.train(config, tmp_path / 'w')
+  for file in pathlib.Path(config.evaluation.path).iterdir():
+    file.write_text(' '.join(['red', 'green', 'blue', 'red'] * 40))
+  experiment.evaluate(config, tmp_path / 'w')
+  found = json.loads(
+    (tmp_path / 'w/evaluation' / probe_report.RESULTS_FILE).read_text()
+  )
+  assert found['facts']['compressor'] == str(base)
+  short, long = found['rows']
+  assert short['losses']['text']['mean'] > 0
+  assert long['losses']['text']['mean'] is None
+  assert long['losses']['summaries']['mean'] > 0
+  assert 'are read as vectors alone' in capsys.readouterr().out
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('stage', ['texts', 'llama2_7b'])
 def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
@@ -137,7 +172,8 @@ def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
   chosen.data.segments, chosen.data.segment_length = 2, 12
   chosen.data.shortest = min(chosen.data.shortest, 8)
   chosen.summary.length = 2
-  chosen.batch.rows, chosen.steps = 2, 2
+  chosen.steps = 2
+  chosen.batch.rows = min(chosen.batch.rows, 2)
   chosen.training.accumulation = min(chosen.training.accumulation, 2)
   chosen.training.tensorboard = False
   experiment.train(chosen, tmp_path / 'w')
@@ -162,7 +198,25 @@ def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
     ({'data__path': ''}, 'config.data.path is empty'),
     ({'data__leave_out': ('mine', 'theirs')}, 'leave_out names all'),
     ({'data__shortest': 13}, 'shortest is 13'),
-    ({'summary__language': 0.0}, 'nothing to learn'),
+    ({'data__leave_out': ('theirs/', 'his')}, "names 'his', but no document"),
+    ({'summary__language': 0.0}, 'nothing to learn from texts'),
+    (
+      {'summary__language': 0.0, 'data__source': 'passages,texts'},
+      'nothing to learn from texts',
+    ),
+    ({'summary__length': 0}, 'summary.length is 0; it must be >= 1'),
+    ({'summary__naming': -1.0}, 'summary.naming is -1.0; it must be >= 0'),
+    ({'data__segment_length': 2045}, 'of 2045 .* 2049 positions, more than'),
+    (
+      {
+        'summary__distillation': 1.0,
+        'data__segment_length': 1200,
+        'data__segments': 2,
+        'data__shortest': 900,
+      },
+      'take 2100 positions, more than the base',
+    ),
+    ({'batch__rows': 500}, 'fewer than the 500 of a batch'),
     ({'evaluation__reader': 'me'}, "reader is 'me'; .* base, compressor"),
     ({'evaluation__segments': ()}, r'segments is \(\)'),
     ({'evaluation__target': 1}, 'target is 1; it must be >= 2'),
@@ -179,7 +233,8 @@ def test_bad_training_is_refused(config, tmp_path, fields, sentence):
   'fields, error, sentence',
   [
     ({'evaluation__path': ''}, ValueError, 'evaluation.path is empty'),
-    ({}, FileNotFoundError, 'is missing: a compressor needs'),
+    ({}, FileNotFoundError, 'w/compressor is missing; run train.py with'),
+    ({'evaluation__target': 2040}, ValueError, 'a target of 2040 exceed'),
     ({'evaluation__compressor': 'shipped'}, ValueError, 'No compressor is sh'),
   ],
 )

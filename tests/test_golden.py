@@ -10,7 +10,12 @@ import pytest
 from tiny import relative_error
 
 import lloco_jax as lloco
-from lloco_jax.finetuning.compressor import compress_rows, next_token_losses
+from lloco_jax.finetuning.compressor import (
+  Compressor,
+  compress_rows,
+  compressor_loss,
+  next_token_losses,
+)
 from lloco_jax.finetuning.optimizer import OptimizerConfig, make_optimizer
 from lloco_jax.nn.autocompressor import (
   compress_segment,
@@ -18,6 +23,7 @@ from lloco_jax.nn.autocompressor import (
   init_state,
 )
 from lloco_jax.nn.llama import logits
+from lloco_jax.nn.lora import LoraConfig, init_adapter
 
 
 @pytest.fixture(params=['accumulate', 'no_accumulate'], scope='module')
@@ -188,6 +194,30 @@ def test_losses_and_gradients_of_compressor_training(training):
   for name in names:
     actual = by_huggingface_name(gradient, name.removeprefix('grad.'))
     assert relative_error(actual, expected[name]) < 1e-3, name
+
+
+def test_a_compressor_is_trained_on_these_losses(training):
+  model, expected, segments, lengths = training
+  adapter = init_adapter(model.config, LoraConfig(), jax.random.key(0))
+  compressor = Compressor(adapter, model.params['embed_summary']['embedding'])
+
+  @jax.jit
+  def loss(compressor):
+    batch = {'segments': segments, 'lengths': lengths}
+    total, number = compressor_loss(
+      compressor, model.params, model.config, batch, language=1.0
+    )
+    return total / number
+
+  value, gradient = jax.jit(jax.value_and_grad(loss))(compressor)
+  losses = expected['substep_losses']
+  assert relative_error(value, losses.sum()) < 1e-4
+  assert (
+    relative_error(
+      gradient.embed_summary, expected['grad.embed_summary.weight']
+    )
+    < 1e-3
+  )
 
 
 def by_huggingface_name(params, name):

@@ -44,7 +44,7 @@ def run(config, params, inputs, targets):
   return losses, norms, params
 
 
-@pytest.mark.parametrize('schedule', ['cosine', 'constant'])
+@pytest.mark.parametrize('schedule', ['cosine', 'linear', 'constant'])
 @pytest.mark.parametrize('warmup', [0, 1, 7])
 def test_schedule_equals_transformers(schedule, warmup):
   torch = need_torch()
@@ -57,6 +57,8 @@ def test_schedule_equals_transformers(schedule, warmup):
   optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=3e-3)
   if schedule == 'cosine':
     theirs = transformers.get_cosine_schedule_with_warmup(optimizer, warmup, 25)
+  elif schedule == 'linear':
+    theirs = transformers.get_linear_schedule_with_warmup(optimizer, warmup, 25)
   else:
     theirs = transformers.get_constant_schedule_with_warmup(optimizer, warmup)
   for step in range(26):
@@ -150,7 +152,7 @@ def test_rates_that_find_nothing_are_refused():
 @pytest.mark.parametrize(
   'fields, message',
   [
-    ({'schedule': 'linear'}, "'linear' is unknown; choose from cosine"),
+    ({'schedule': 'step'}, "'step' is unknown; choose from cosine"),
     ({'learning_rate': -1.0}, 'learning_rate is -1.0'),
     ({'warmup_ratio': 3.0}, 'warmup_ratio is 3.0'),
   ],

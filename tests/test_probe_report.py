@@ -12,6 +12,8 @@ from lloco_jax.evaluation.probe_report import (
   TABLE_FILE,
   loss_figure,
   probe_row,
+  share_figure,
+  table_cells,
   terminal_table,
   write_probe_report,
 )
@@ -84,11 +86,14 @@ def test_report_holds_table_plot_and_numbers(tmp_path):
   assert found['rows'][0]['share']['mean'] is None
   assert found['rows'][1]['losses']['text']['mean'] == pytest.approx(4 / 3)
   lines = (tmp_path / 'run' / TABLE_FILE).read_text().splitlines()
-  assert lines[2].startswith('| 0 | 32 | 0 | 3.000 |') and '| - |' in lines[2]
-  assert lines[3].startswith(
+  assert lines[4].startswith('| 0 | 32 | 0 | 3.000 |') and '| - |' in lines[4]
+  assert lines[5].startswith(
     '| 4 | 1,536 | 200 | 3.000 | 1.333 | 1.667 | 2.333 |'
   )
-  assert '80% (' in lines[3]
+  assert '80% (' in lines[5]
+  perplexities = [20.09, 3.79, 5.29, 10.31, 28.03]
+  cells = ' | '.join(f'{each:.2f}' for each in perplexities)
+  assert f'| 4 | 1,536 | 200 | {cells} |' in lines
   assert (tmp_path / 'run' / PLOT_FILE).read_bytes().startswith(b'\x89PNG')
   own = (
     'Behind 4 segments of 1,536 tokens, 31 a vector, its own vectors are '
@@ -98,4 +103,15 @@ def test_report_holds_table_plot_and_numbers(tmp_path):
   assert any(own in line for line in lines)
   assert f'![]({PLOT_FILE})' in lines
   table = terminal_table(rows)
-  assert '1,536' in table and max(map(len, table.splitlines())) <= 100
+  assert '1,536' in table and max(map(len, table.splitlines())) <= 120
+
+
+def test_no_share_where_the_text_gains_nothing():
+  same = [ProbeLosses(name, 3.0, 3.5, 3.6, 3.0, 3.0) for name in 'ab']
+  row = probe_row(same, 1, 32, 8, samples=20)
+  assert not row.share.known and table_cells(row)[-3:] == ('-', '-', '-')
+  # Nor where it did not fit.
+  none = [ProbeLosses(name, 3.0, None, 2.0, 3.0, 3.0) for name in 'ab']
+  row = probe_row(none, 1, 32, 8, samples=20)
+  assert table_cells(row)[3:6] == ('3.000', '-', '2.000')
+  assert share_figure([row]).axes[0].get_lines()

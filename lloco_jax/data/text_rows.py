@@ -123,10 +123,13 @@ def text_batches(
     rows = rows if here is None else [rows[index] for index in here]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
-  return (
+  rows = (
     grain.MapDataset.source(pieces)
     .shuffle(seed=config.seed)
     .repeat()
     .random_map(row, seed=config.seed)
-    .batch(batch_size, batch_fn=stack)
   )
+  if batch_size == 1:
+    # Grain cannot count the batches of one row of an endless dataset.
+    return rows.map(lambda row: stack([row]))
+  return rows.batch(batch_size, batch_fn=stack)

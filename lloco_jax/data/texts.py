@@ -28,11 +28,14 @@ class TokenizedTexts:
 
   `tokens` [N] of uint16 or uint32 is read from the disk as it is used;
   document i, of the name `ids[i]`, is `tokens[bounds[i]:bounds[i + 1]]`.
+  `fingerprint` is a hash of the files, of what is left out of them, and of the
+  tokenizer.
   """
 
   tokens: np.ndarray
   bounds: np.ndarray
   ids: tuple[str, ...]
+  fingerprint: str = ''
 
   def __iter__(self) -> Iterator[tuple[str, np.ndarray]]:
     for name, start, stop in zip(self.ids, self.bounds[:-1], self.bounds[1:]):
@@ -77,8 +80,10 @@ def read_texts(
 
   Raises:
     FileNotFoundError: there is no file.
-    ValueError: a file or line is damaged, empty or not UTF-8.
+    ValueError: a file or line is damaged, empty or not UTF-8, or no document's
+      name has one of the beginnings.
   """
+  unused = set(leave_out)
   folder = pathlib.Path(path).expanduser()
   for file in text_files(path):
     if file.name.endswith(_LINES):
@@ -87,8 +92,15 @@ def read_texts(
       name = file.name if file == folder else str(file.relative_to(folder))
       found = [dataclasses.replace(read_document(file), id=name)]
     for document in found:
-      if not document.id.startswith(tuple(leave_out)):
+      found = [name for name in leave_out if document.id.startswith(name)]
+      unused.difference_update(found)
+      if not found:
         yield document
+  if unused:
+    raise ValueError(
+      f"leave_out names '{min(unused)}', but no document of '{path}' begins "
+      'so; correct or remove it.'
+    )
 
 
 def tokenize_texts(
@@ -137,6 +149,7 @@ def tokenize_texts(
     np.memmap(tokens_path, dtype, 'r'),
     np.asarray(fields['bounds'], np.int64),
     tuple(fields['ids']),
+    key,
   )
 
 

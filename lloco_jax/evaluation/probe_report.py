@@ -12,6 +12,7 @@ import numpy as np
 
 from lloco_jax.evaluation import plots
 from lloco_jax.evaluation.intervals import (
+  NO_VALUES,
   Interval,
   bootstrap_mean,
   bootstrap_ratio,
@@ -26,7 +27,9 @@ if typing.TYPE_CHECKING:
 RESULTS_FILE = 'compressor.json'
 TABLE_FILE = 'compressor.md'
 PLOT_FILE = 'compressor.png'
+SHARES_FILE = 'compressor_shares.png'
 GIVEN = ('nothing', 'text', 'summaries', 'last_tokens', 'other_summaries')
+_COLORS = ('#5F5F5F', '#0072B2', '#D55E00', '#009E73', '#CC79A7')
 _HEADERS = (
   'segments', 'of', 'vectors', 'nothing', 'the text', 'its summaries',
   'its last tokens', "another's", 'share kept', "last tokens' share",
@@ -39,7 +42,8 @@ class ProbeRow:
   """Probes behind segments of one length: mean losses in nats, and shares.
 
   A share is the part of the text's gain over nothing that vectors keep, or as
-  many last tokens; `own_gain` are the nats that another document's vectors
+  many last tokens; there is none where the text is not shown to gain anything,
+  or exceeds the window. `own_gain` are the nats that another document's vectors
   lose against its own, `recent_gain` those that the last tokens lose.
   """
 
@@ -68,9 +72,14 @@ def probe_row(
 ) -> ProbeRow:
   """Means over probes, with intervals bootstrapped over their documents."""
   clusters = [each.document_id for each in losses]
-  gains = [each.nothing - each.text for each in losses]
+  whole = all(each.text is not None for each in losses)
+  gains = [each.nothing - each.text for each in losses] if whole else []
+  gain = bootstrap_mean(gains, clusters, samples) if whole else NO_VALUES
+  helps = gain.mean > 0 and not (gain.known and gain.low <= 0)
 
   def share(name):
+    if not helps:
+      return NO_VALUES
     kept = [each.nothing - getattr(each, name) for each in losses]
     return bootstrap_ratio(kept, gains, clusters, samples)
 
@@ -90,6 +99,8 @@ def probe_row(
       name: bootstrap_mean(
         [getattr(each, name) for each in losses], clusters, samples
       )
+      if whole or name != 'text'
+      else NO_VALUES
       for name in GIVEN
     },
     share=share('summaries'),
@@ -134,26 +145,41 @@ def table_cells(row: ProbeRow) -> tuple[str, ...]:
   counts = (row.segments, row.segment_length, row.vectors)
   return (
     *(f'{count:,}' for count in counts),
-    *(f'{row.losses[name].mean:.3f}' for name in GIVEN),
+    *(_number(row.losses[name].mean, 3) for name in GIVEN),
     _percent(row.share),
     _percent(row.last_share),
     _percent(row.other_share),
   )
 
 
-def terminal_table(rows: Sequence[ProbeRow], width: int = 100) -> str:
-  """The table as text of at most `width` columns."""
+def perplexity_cells(row: ProbeRow) -> tuple[str, ...]:
+  """A row of the table of perplexities, which are e to the nats a token."""
+  counts = (row.segments, row.segment_length, row.vectors)
+  return (
+    *(f'{count:,}' for count in counts),
+    *(_number(math.exp(row.losses[name].mean), 2) for name in GIVEN),
+  )
+
+
+def terminal_table(rows: Sequence[ProbeRow], width: int = 120) -> str:
+  """Both tables as text of at most `width` columns."""
   from rich.console import Console
   from rich.table import Table
 
-  table = Table()
-  for header in _HEADERS:
-    table.add_column(header, justify='right')
-  for row in rows:
-    table.add_row(*table_cells(row))
   buffer = io.StringIO()
-  Console(file=buffer, width=width, height=100, highlight=False).print(table)
+  console = Console(file=buffer, width=width, height=100, highlight=False)
+  for title, cells in _TABLES.items():
+    table = Table(title=title, title_justify='left')
+    count = len(cells(rows[0])) if rows else len(_HEADERS)
+    for header in _HEADERS[:count]:
+      table.add_column(header, justify='right')
+    for row in rows:
+      table.add_row(*cells(row))
+    console.print(table)
   return buffer.getvalue()
+
+
+_TABLES = {'Nats a token': table_cells, 'Perplexity': perplexity_cells}
 
 
 def loss_figure(rows: Sequence[ProbeRow]) -> 'Figure':
@@ -178,12 +204,52 @@ def loss_figure(rows: Sequence[ProbeRow]) -> 'Figure':
   return figure
 
 
+def share_figure(rows: Sequence[ProbeRow]) -> 'Figure':
+  """Shares of the text's gain by segments read, a line a length."""
+  figure, axes = plots.plain_figure(8, 5)
+  lengths = sorted({row.segment_length for row in rows})
+  for place, length in enumerate(lengths):
+    mine = [row for row in rows if row.segment_length == length]
+    mine = [row for row in mine if math.isfinite(row.share.mean)]
+    if not mine:
+      continue
+    color = _COLORS[place % len(_COLORS)]
+    each = mine[0].tokens / mine[0].vectors
+    for name, style in (('share', '-'), ('other_share', ':')):
+      shares = [getattr(row, name) for row in mine]
+      places = [row.segments for row in mine]
+      axes.plot(
+        places,
+        [100 * share.mean for share in shares],
+        color=color,
+        linestyle=style,
+        marker='o',
+        label=f'{each:.0f} a vector'
+        + (", another document's" if name == 'other_share' else ''),
+      )
+      if name == 'share':
+        axes.fill_between(
+          places,
+          [100 * share.low for share in shares],
+          [100 * share.high for share in shares],
+          color=color,
+          alpha=0.12,
+          linewidth=0,
+        )
+  axes.axhline(0, color='#D9D9D9', zorder=0)
+  axes.set_title("Share of the text's gain that vectors keep", loc='left')
+  axes.set_xlabel('segments read before the target')
+  axes.set_ylabel('% of the gain of the text, with the 95% interval')
+  if axes.get_legend_handles_labels()[0]:
+    axes.legend(title='tokens', frameon=False)
+  return figure
+
+
 def _draw_losses(axes, rows: Sequence[ProbeRow]) -> None:
   names = dict(zip(GIVEN, _HEADERS[3:8]))
-  colors = ('#5F5F5F', '#0072B2', '#D55E00', '#009E73', '#CC79A7')
   markers = ('s', 'D', '*', '^', 'o')
   places = [row.segments for row in rows]
-  for (name, label), color, marker in zip(names.items(), colors, markers):
+  for (name, label), color, marker in zip(names.items(), _COLORS, markers):
     intervals = [row.losses[name] for row in rows]
     axes.plot(
       places,
@@ -211,15 +277,17 @@ def write_probe_report(
   fields = {'facts': dict(facts), 'rows': list(map(_fields, rows))}
   text = json.dumps(fields, indent=2, allow_nan=False)
   write_file(folder / RESULTS_FILE, text + '\n')
-  lines = [
-    _HEADERS,
-    ['---:'] * len(_HEADERS),
-    *map(table_cells, rows),
-  ]
-  table = ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
-  text = '\n\n'.join([table.rstrip(), *sentences(rows), f'![]({PLOT_FILE})'])
-  write_file(folder / TABLE_FILE, text + '\n')
+  parts = []
+  for title, cells in _TABLES.items():
+    found = list(map(cells, rows))
+    count = len(found[0])
+    lines = [_HEADERS[:count], ['---:'] * count, *found]
+    table = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    parts += [f'{title}:', table]
+  parts += [*sentences(rows), f'![]({PLOT_FILE})', f'![]({SHARES_FILE})']
+  write_file(folder / TABLE_FILE, '\n\n'.join(parts) + '\n')
   plots.save_figure(loss_figure(rows), folder / PLOT_FILE)
+  plots.save_figure(share_figure(rows), folder / SHARES_FILE)
 
 
 def _fields(row: ProbeRow) -> dict:
@@ -244,6 +312,10 @@ def _fields(row: ProbeRow) -> dict:
     'own_gain': plain(row.own_gain),
     'recent_gain': plain(row.recent_gain),
   }
+
+
+def _number(value: float, digits: int) -> str:
+  return f'{value:.{digits}f}' if math.isfinite(value) else '-'
 
 
 def _percent(interval: Interval) -> str:

@@ -27,11 +27,14 @@ class Probe:
 
 @dataclasses.dataclass(frozen=True)
 class ProbeLosses:
-  """Nats a token of the target, by what the reader was given before it."""
+  """Nats a token of the target, by what the reader was given before it.
+
+  `text` is None where the text and the target exceed the reader's window.
+  """
 
   document_id: str
   nothing: float
-  text: float
+  text: float | None
   summaries: float
   last_tokens: float
   other_summaries: float
@@ -95,7 +98,7 @@ def probe_losses(
     adapter: of the reader.
 
   Raises:
-    ValueError: text and target exceed the reader's window, or the texts are
+    ValueError: vectors and target exceed the reader's window, or the texts are
       shorter than the segments.
   """
   size = segments * segment_length
@@ -114,6 +117,7 @@ def probe_losses(
   def last(probe, count=size):
     return probe.text[len(probe.text) - count :]
 
+  fits = size + len(probes[0].target) <= reader.window
   vectors = [None] * len(probes)
   if segments:
     vectors = [
@@ -124,7 +128,7 @@ def probe_losses(
     yield ProbeLosses(
       document_id=probe.document_id,
       nothing=loss(probe),
-      text=loss(probe, last(probe)),
+      text=loss(probe, last(probe)) if fits else None,
       summaries=loss(probe, context=own),
       last_tokens=loss(probe, last(probe, 0 if own is None else len(own))),
       other_summaries=loss(probe, context=vectors[other]),

@@ -198,15 +198,16 @@ def compressor_loss(
       Where there are fewer packed rows than B, each is behind the vectors of
       as many rows.
     dropout_key, remat, substep: see `compress_rows`.
-    language: weight of the mean of `next_token_losses`.
+    language: weight of `next_token_losses`, the sum of the means of the
+      substeps, as in AutoCompressors (Chevalier et al. 2023, their code).
     naming: weight of the mean of `naming_loss`.
     distillation: weight of the mean divergence from the base that reads the
       text itself, over the tokens of `language` (finetuning/distillation.py).
     rarity, last: see `naming_loss`.
 
   Returns:
-    The mean loss in nats, times the number of what the first of answers,
-    tokens of text, vectors and taught tokens is there; and that number.
+    The loss in nats, times the number of what the first of answers, tokens of
+    text, vectors and taught tokens is there; and that number.
 
   Raises:
     ValueError: there is nothing to learn.
@@ -247,7 +248,8 @@ def compressor_loss(
     sums, counts = next_token_losses(
       params, config, hidden, segments, lengths, substep
     )
-    terms.append((language, jnp.sum(sums), jnp.sum(counts)))
+    means, number = jnp.sum(sums / jnp.maximum(counts, 1)), jnp.sum(counts)
+    terms.append((language, means * number, number))
   if naming:
     states = hidden[:, :, segments.shape[-1] :]
     named = naming_loss(params, config, states, segments, lengths, rarity, last)

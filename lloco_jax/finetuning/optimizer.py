@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-SCHEDULES = ('cosine', 'constant')
+SCHEDULES = ('cosine', 'linear', 'constant')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,8 @@ def make_schedule(
   """The learning rate by the number of updates already made.
 
   Linear from 0, so that the first update has rate 0 whenever there is a
-  warm-up; then constant, or a half cosine that reaches 0 after the last step.
+  warm-up; then constant, or a line or half cosine that reaches 0 after the last
+  step.
   """
   warmup = warmup_steps(config, total_steps)
 
@@ -72,9 +73,12 @@ def make_schedule(
     step = jnp.asarray(step, jnp.float32)
     rising = step / max(1, warmup)
     full = jnp.ones_like(step)
+    progress = (step - warmup) / max(1, total_steps - warmup)
+    progress = jnp.minimum(progress, 1)
     if config.schedule == 'cosine':
-      progress = (step - warmup) / max(1, total_steps - warmup)
-      full = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(progress, 1)))
+      full = 0.5 * (1 + jnp.cos(jnp.pi * progress))
+    if config.schedule == 'linear':
+      full = 1 - progress
     return config.learning_rate * jnp.where(step < warmup, rising, full)
 
   return schedule

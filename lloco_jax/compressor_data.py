@@ -1,0 +1,134 @@
+"""What a compressor is trained on, as its config says."""
+
+import dataclasses
+import functools
+import itertools
+
+import grain
+from ml_collections import ConfigDict
+import numpy as np
+
+from lloco_jax.data.passages import (
+  AskedPassages,
+  PassageConfig,
+  first_segments,
+  make_passage,
+  passage_batches,
+)
+from lloco_jax.data.text_rows import TextRowConfig, cut_pieces, text_batches
+from lloco_jax.data.texts import TokenizedTexts, tokenize_texts
+from lloco_jax.inputs import load_dataset
+from lloco_jax.runs import training_data
+from lloco_jax.sharding import check_rows, rows_here
+
+# Tokens of a corpus that say how rare each is.
+_COUNTED = 2_000_000
+
+
+def source_names(config: ConfigDict) -> list[str]:
+  """The names in config.data.source; raises ValueError for another."""
+  names = config.data.source.split(',')
+  for name in names:
+    if name not in _SOURCES:
+      raise ValueError(
+        f"config.data.source is '{config.data.source}'; it must be one of "
+        f'{", ".join(_SOURCES)}, or several with commas between them.'
+      )
+  if 'questions' in names and not config.data.questions:
+    raise ValueError(
+      "config.data.source has 'questions', but config.data.questions is 0; "
+      'say how many are asked about a passage.'
+    )
+  return names
+
+
+def mixture(config: ConfigDict, names: list[str], tokenizer):
+  """Batches of the sources in turn, texts to count tokens in, tokens of a row,
+  and a hash of the data of each source that has some.
+
+  A source that is named twice gives twice as many batches.
+  """
+  made = {
+    name: _SOURCES[name](config, tokenizer) for name in dict.fromkeys(names)
+  }
+  shares = [names.count(name) for name in made]
+  batches, counted, tokens, hashes = zip(*made.values())
+  hashes = {name: found for name, found in zip(made, hashes) if found}
+  return (
+    grain.MapDataset.mix(batches, shares) if len(made) > 1 else batches[0],
+    itertools.chain(*counted),
+    round(np.average(tokens, weights=shares)),
+    hashes,
+  )
+
+
+def _passages(config: ConfigDict, tokenizer):
+  """Batches, texts to count tokens in, tokens of a row, and no hash."""
+  made = fields_of(PassageConfig, config.data)
+  passage_of = functools.partial(make_passage, tokenizer, made)
+  return _asked(config, passage_of, made.segments * made.segment_length)
+
+
+def _questions(config: ConfigDict, tokenizer):
+  """As `_passages`, of a data set."""
+  dataset = load_dataset(config.data.dataset, 'train')
+  passage_of = AskedPassages(
+    dataset, tokenizer, fields_of(PassageConfig, config.data)
+  )
+  hashed = training_data(dataset)
+  return _asked(config, passage_of, passage_of.tokens, hashed)
+
+
+def _asked(config: ConfigDict, passage_of, tokens: int, hashed: str = ''):
+  passages, rows = fields_of(PassageConfig, config.data), config.batch.rows
+  if passages.questions:
+    together = passages.passages_per_context
+    name = 'config.batch.rows over config.data.passages_per_context'
+    check_rows(max(rows // together, 1), name)
+  return (
+    passage_batches(passage_of, passages, rows, rows_here(rows)),
+    first_segments(passage_of),
+    tokens,
+    hashed,
+  )
+
+
+def _texts(config: ConfigDict, tokenizer):
+  """As `_passages`, of plain texts."""
+  if not config.data.path:
+    raise ValueError(
+      'config.data.path is empty; name the file or folder of the texts.'
+    )
+  rows = fields_of(TextRowConfig, config.data)
+  texts: TokenizedTexts = tokenize_texts(
+    config.data.path, tokenizer, tuple(config.data.leave_out)
+  )
+  said = f'{len(texts.ids):,} documents, {len(texts.tokens):,} tokens'
+  learnt = sum(stop - start for start, stop in cut_pieces(texts.bounds, rows))
+  if learnt < len(texts.tokens):
+    said += (
+      f', of which {len(texts.tokens) - learnt:,} are left out, in documents '
+      f'or ends of them of {rows.segment_length:,} tokens or fewer'
+    )
+  print(f'{said}.', flush=True)
+  return (
+    text_batches(
+      texts.tokens,
+      texts.bounds,
+      rows,
+      config.batch.rows,
+      rows_here(config.batch.rows),
+    ),
+    [texts.tokens[:_COUNTED]],
+    rows.tokens,
+    texts.fingerprint,
+  )
+
+
+_SOURCES = {'passages': _passages, 'questions': _questions, 'texts': _texts}
+
+
+def fields_of(kind, config: ConfigDict):
+  """The dataclass with the keys of the config that are its fields."""
+  names = [field.name for field in dataclasses.fields(kind)]
+  return kind(**{name: config[name] for name in names})
