@@ -108,7 +108,8 @@ def theirs(options: dict):
   ids = torch.from_numpy(texts(options)).long()
   rows, count, width = ids.shape
   k = len(summary_tokens)
-  counted = rows * (count // SUBSTEP) * (SUBSTEP * width - 1)
+  # Of a substep: its loss is a mean, and theirs are added up.
+  counted = rows * (SUBSTEP * width - 1)
 
   def run():
     total = 0.0

@@ -192,6 +192,7 @@ _SOURCES = {
     scrolls.download,
     lambda part: Prepared(f'{_BUILDERS}.scrolls_dataset_builder', part),
     scrolls.scrolls_of_rows,
+    scrolls.DOWNLOADS,
   ),
   'quality': _Source(
     quality.read_quality,

@@ -2,13 +2,14 @@
 
 import dataclasses
 import hashlib
+import zipfile
 
 from file_server import serving
-from official_files import article, write_json
+from official_files import article, write_json, write_scrolls
 import pytest
 
 from configs import common
-from lloco_jax.data import squad
+from lloco_jax.data import scrolls, squad
 from lloco_jax.data.downloads import Download, fetch
 from lloco_jax.inputs import load_dataset
 
@@ -55,6 +56,42 @@ def test_another_file_is_refused_and_not_kept(tmp_path, cache):
     with pytest.raises(OSError, match=r'b\.txt could not be fetched .*404'):
       fetch([dataclasses.replace(wanted, url=f'{site}b.txt')], 'set')
   assert list((cache / 'data/set').iterdir()) == []
+
+
+def test_a_packed_data_set_is_unpacked(tmp_path, cache, monkeypatch):
+  write_scrolls(tmp_path / 'files')
+  packed = tmp_path / 'site/qasper.zip'
+  with zipfile.ZipFile(packed, 'w') as archive:
+    for file in (tmp_path / 'files/qasper').iterdir():
+      archive.write(file, f'qasper/{file.name}')
+  with serving(tmp_path / 'site') as site:
+    data = packed.read_bytes()
+    wanted = Download(
+      f'{site}qasper.zip', len(data), hashlib.sha256(data).hexdigest()
+    )
+    splits = dict.fromkeys(('train', 'validation'), wanted)
+    monkeypatch.setitem(scrolls.DOWNLOADS, 'qasper', splits)
+    config = common.finetuning('test').data
+    config.source, config.part = 'scrolls', 'qasper'
+    found = load_dataset(config)
+    config.path = str(tmp_path / 'files')
+    assert found.splits == load_dataset(config).splits
+    # What a kill left of a file is written anew.
+    torn = cache / 'data/scrolls/qasper/train.jsonl'
+    torn.write_text('{')
+    config.path = ''
+    assert load_dataset(config).splits == found.splits
+
+
+def test_an_archive_keeps_to_its_folder(tmp_path, cache):
+  with zipfile.ZipFile(tmp_path / 'site/a.zip', 'w') as archive:
+    archive.writestr('../b.txt', 'b')
+  with serving(tmp_path / 'site') as site:
+    data = (tmp_path / 'site/a.zip').read_bytes()
+    wanted = Download(f'{site}a.zip', 1, hashlib.sha256(data).hexdigest())
+    with pytest.raises(OSError, match="'../b.txt', outside its folder"):
+      fetch([wanted], 'set')
+  assert not (cache / 'data/b.txt').exists()
 
 
 def test_data_without_a_path_is_fetched(tmp_path, cache, monkeypatch, capsys):

@@ -27,7 +27,7 @@ from official_files import (
 import pytest
 
 from configs import common
-from lloco_jax.data import hotpotqa
+from lloco_jax.data import hotpotqa, scrolls
 from lloco_jax.data.prepared import Prepared
 from lloco_jax.inputs import load_dataset
 
@@ -71,6 +71,7 @@ def prepare(site):
 
   # Or it would be fetched.
   hotpotqa.DOWNLOADS.clear()
+  scrolls.DOWNLOADS.clear()
   for source in SOURCES:
     try:
       load_dataset(config_of(source))
@@ -97,11 +98,11 @@ def prepare(site):
   found = {source: told(load_dataset(config_of(source))) for source in SOURCES}
 
   import tensorflow_datasets as tfds
-  from tensorflow_datasets.text.scrolls import scrolls
+  from tensorflow_datasets.text.scrolls.scrolls import Scrolls
 
   rows = tfds.data_source('hotpotqa/fullwiki', split='train')
   found['rows'] = [row['_id'].decode() for row in rows]
-  theirs = scrolls.Scrolls(config='qasper').as_data_source(split='train')
+  theirs = Scrolls(config='qasper').as_data_source(split='train')
   found['scrolls rows'] = len(theirs)
   found['modules'] = sorted(sys.modules)
   print(json.dumps(found))
@@ -225,7 +226,8 @@ def test_checksums_are_those_of_the_downloads():
   known = {url: (int(size), sha256) for url, size, sha256, _ in lines}
   assert known == {
     download.url: (download.size, download.sha256)
-    for files in hotpotqa.DOWNLOADS.values()
+    for source in (hotpotqa, scrolls)
+    for files in source.DOWNLOADS.values()
     for download in files.values()
   }
 

@@ -1,11 +1,16 @@
-"""Official files whose checksums are published, fetched into the cache."""
+"""Official files whose checksums are published, fetched into the cache.
+
+What a zip file holds is laid beside it.
+"""
 
 from collections.abc import Iterable
 import dataclasses
 import hashlib
 import http.client
 import pathlib
+import shutil
 import urllib.request
+import zipfile
 
 from lloco_jax.files import replacing
 from lloco_jax.progress import Progress
@@ -36,11 +41,32 @@ def fetch(downloads: Iterable[Download], data: str) -> pathlib.Path:
       message says what to do by hand.
   """
   folder = cache_folder() / 'data' / data
-  for download in downloads:
+  for download in dict.fromkeys(downloads):
     path = folder / download.name
     if not (path.is_file() and file_hash(path) == download.sha256):
       _fetch(download, path)
+    if path.suffix == '.zip':
+      _unpack(path, folder)
   return folder
+
+
+def _unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
+  with zipfile.ZipFile(path) as archive:
+    for member in archive.infolist():
+      if member.is_dir():
+        continue
+      file = folder / member.filename
+      if not file.resolve().is_relative_to(folder.resolve()):
+        raise OSError(f"{path} holds '{member.filename}', outside its folder.")
+      if file.is_file() and file.stat().st_size == member.file_size:
+        continue
+      file.parent.mkdir(parents=True, exist_ok=True)
+      with (
+        replacing(file) as temporary,
+        archive.open(member) as source,
+        temporary.open('wb') as target,
+      ):
+        shutil.copyfileobj(source, target)
 
 
 def _fetch(download: Download, path: pathlib.Path) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import hashlib
 import pathlib
 
+from lloco_jax.data.downloads import Download
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
 from lloco_jax.data.prepared import Rows
 from lloco_jax.data.records import (
@@ -26,14 +27,36 @@ from lloco_jax.data.records import (
 # SummScreen have none, QuALITY has a file format of its own (quality.py).
 PARTS = ('qasper', 'qmsum', 'narrative_qa', 'contract_nli')
 _SPLITS = ('train', 'validation', 'test')
+_URL = 'https://scrolls-tau.s3.us-east-2.amazonaws.com/'
+# Sizes and hashes: tensorflow_datasets/text/scrolls/checksums.tsv of
+# github.com/tensorflow/datasets, commit a4eabfa.
+_ARCHIVES = {
+  'qasper': (
+    20_136_770,
+    'f5b6a3dda9eaeab13d14c3aa6ee8f2c1a87b1db2690a361a729e13ba74809377',
+  ),
+  'qmsum': (
+    27_288_503,
+    '6dff4c1ffb7d81cdd909872862f65a2fc9409e6e4b9c15665e281338a48bc61b',
+  ),
+  'narrative_qa': (
+    8_048_900_135,
+    '1a91b383704dcd15096f7ef024e7dea3f2fabc0f41db07e9f89a22b01e1688e9',
+  ),
+  'contract_nli': (
+    4_862_245,
+    '9e53af34b625c0d4576e718548511212f24edd81e923636c444645ee69762565',
+  ),
+}
+DOWNLOADS = {
+  part: dict.fromkeys(_SPLITS, Download(f'{_URL}{part}.zip', size, sha256))
+  for part, (size, sha256) in _ARCHIVES.items()
+}
 
 
 def download(part: str) -> str:
   """Where the official files are, as the end of a sentence."""
-  return (
-    f'download https://scrolls-tau.s3.us-east-2.amazonaws.com/{part}.zip and '
-    'unpack it there.'
-  )
+  return f'download {_URL}{part}.zip and unpack it there.'
 
 
 def read_scrolls(
