@@ -52,6 +52,15 @@ DEVICES = {
   '80gb-8': {'mesh.axes.data': 8, **_EIGHT_ROWS},
 }
 
+# More systems than the paper's main ones: retrieval, and an adapter on the text
+# itself.
+SYSTEMS = {
+  'table1': {
+    'adapters': ('lloco', 'no_context', 'truncated', 'full'),
+    'evaluation.retrieval': ('bm25', 'embedding'),
+  }
+}
+
 
 def model():
   config = ml_collections.ConfigDict()
@@ -243,7 +252,7 @@ def finetuning(name):
 
 
 def words_of(argument, default='llama2-7b', **others):
-  """The words of a config's argument: 'model', 'devices' and others.
+  """The words of a config's argument: 'model', 'devices', 'systems' and others.
 
   They stand between commas, in any order. `others` has what else may be among
   them, by what it is called; of each there may be one, and '' where there is
@@ -252,7 +261,12 @@ def words_of(argument, default='llama2-7b', **others):
   Raises:
     ValueError: a word is unknown, or there are two of a kind.
   """
-  known = {'model': MODELS, 'devices': DEVICES, **others}
+  known = {
+    'model': MODELS,
+    'devices': DEVICES,
+    'systems': SYSTEMS,
+    **others,
+  }
   found = {}
   for word in filter(None, argument.split(',')):
     kind = next((kind for kind, words in known.items() if word in words), None)
@@ -290,6 +304,7 @@ def paper(name, argument, source, prompt_name, default='llama2-7b'):
   config.batch.rows = 1
   config.batch.questions_per_row = 1
   config.update_from_flattened_dict(DEVICES.get(words['devices'], {}))
+  config.update_from_flattened_dict(SYSTEMS.get(words['systems'], {}))
   config.epochs = 3
   config.training.accumulation = 8 // config.batch.rows
   config.training.optimizer.learning_rate = 2e-5

@@ -41,7 +41,7 @@ def get_config(argument='llama2-7b'):
   task = words['task'] or 'narrativeqa'
   config = common.paper(
     f'longbench_{task}',
-    f'{words["model"]},{words["devices"]}',
+    ','.join(words[name] for name in ('model', 'devices', 'systems')),
     'longbench',
     _PROMPTS.get(task, 'plain'),
   )

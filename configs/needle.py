@@ -40,7 +40,10 @@ def get_config(argument='llama2-7b'):
   model, size = words['model'], words['size']
   name = f'needle_{size}' if size else 'needle'
   config = common.paper(
-    name, f'{model},{words["devices"]}', 'needle', 'narrative_qa'
+    name,
+    f'{model},{words["devices"]},{words["systems"]}',
+    'needle',
+    'narrative_qa',
   )
   config.data.part = 'random'
   needle = config.data.needle

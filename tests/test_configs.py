@@ -112,6 +112,15 @@ def test_words_of_an_argument_stand_in_any_order(name, argument, same):
     assert config.training.accumulation * config.batch.rows == 8
 
 
+@pytest.mark.parametrize('name', [*CONFIGS, 'needle', 'combined'])
+def test_a_word_adds_the_systems_of_the_papers_table(name):
+  config, plain = load(name, 'smollm2,table1'), load(name, 'smollm2')
+  assert config.adapters == (*plain.adapters, 'full')
+  parts = config.sets.values() if name == 'combined' else [config]
+  for part in parts:
+    assert part.evaluation.retrieval == ('bm25', 'embedding')
+
+
 def test_two_words_of_a_kind_are_refused():
   with pytest.raises(ValueError, match="'v5e-8', which has 'v5e-1' already"):
     load('qasper', 'v5e-1,v5e-8')
