@@ -6,7 +6,7 @@ import json
 import pathlib
 
 from lloco_jax import command_line
-from lloco_jax.evaluation import pairing
+from lloco_jax.evaluation import pairing, plots, ratios
 from lloco_jax.files import write_file
 from lloco_jax.library.commands import add_ask, add_library
 from lloco_jax.planning.commands import add_plan
@@ -19,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     title='commands', required=True, metavar='COMMAND'
   )
   _add_compare(commands)
+  _add_ratios(commands)
   add_library(commands)
   add_ask(commands)
   add_plan(commands)
@@ -53,13 +54,43 @@ def _add_compare(commands) -> None:
   parser.set_defaults(action=_compare)
 
 
+def _add_ratios(commands) -> None:
+  parser = commands.add_parser(
+    'ratios',
+    help='the score of runs by how much they compress',
+    description='Lists the scores of runs that compress more or less, and '
+    'draws them against the tokens a summary vector stands for.',
+  )
+  parser.add_argument('runs', nargs='+', metavar='RUN', help='workdir of a run')
+  parser.add_argument(
+    '--output',
+    default='score_against_ratio.png',
+    metavar='FILE',
+    help='where the plot goes (default: score_against_ratio.png)',
+  )
+  parser.set_defaults(action=_ratios)
+
+
+def _ratios(chosen) -> None:
+  _check_folder(chosen.output)
+  found = ratios.read_ratios(chosen.runs)
+  print(ratios.ratio_text(found), end='')
+  plots.save_figure(ratios.ratio_figure(found), chosen.output)
+  print(f'Plot: {chosen.output}')
+
+
+def _check_folder(output: str) -> None:
+  if not pathlib.Path(output).parent.is_dir():
+    raise FileNotFoundError(
+      f"There is no folder for --output '{output}'; make it first."
+    )
+
+
 def _compare(chosen) -> None:
   if chosen.most < 0:
     raise ValueError(f'--most is {chosen.most}; it must be 0 or more.')
-  if chosen.output and not pathlib.Path(chosen.output).parent.is_dir():
-    raise FileNotFoundError(
-      f"There is no folder for --output '{chosen.output}'; make it first."
-    )
+  if chosen.output:
+    _check_folder(chosen.output)
   found = pairing.compare_runs(chosen.run_a, chosen.run_b, chosen.system)
   print(pairing.pairing_text(found, chosen.most), end='')
   if chosen.output:

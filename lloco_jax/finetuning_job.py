@@ -288,6 +288,9 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     [name for name in systems.COMPARED if name in {s.name for s in found}],
     systems.MAIN_SYSTEM,
     samples=config.evaluation.bootstrap_samples,
+    tokens_per_vector=summaries.tokens_per_vector(
+      {name for example in examples for name in example.document_ids}
+    ),
   )
   path = report.write_report(
     folder,

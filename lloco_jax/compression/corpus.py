@@ -175,6 +175,12 @@ class StoredSummaries(Mapping[str, np.ndarray]):
   def __getitem__(self, id: str) -> np.ndarray:
     return self._store.load(self._stored[id].key)
 
+  def tokens_per_vector(self, ids: Iterable[str]) -> float:
+    """Tokens of the documents' texts that a vector of them stands for."""
+    stored = [self._stored[id] for id in ids]
+    tokens = sum(each.tokens for each in stored)
+    return tokens / sum(each.vectors for each in stored)
+
   def __contains__(self, id) -> bool:
     return id in self._stored
 

@@ -55,7 +55,8 @@ class Results:
 
   `scores` has an interval for each system's name, `differences` one for each
   control: the main system's score less the control's over the questions that
-  both answered.
+  both answered. `tokens_per_vector` are tokens of text that a summary vector
+  stands for, over all documents asked about; None where it is not known.
   """
 
   metric: str
@@ -67,6 +68,7 @@ class Results:
   samples: int
   seed: int
   level: float
+  tokens_per_vector: float | None = None
 
 
 def compare_systems(
@@ -77,6 +79,7 @@ def compare_systems(
   samples: int = 10_000,
   seed: int = 0,
   level: float = 0.95,
+  tokens_per_vector: float | None = None,
 ) -> Results:
   """Scores every system and pairs the main one with each control.
 
@@ -100,6 +103,7 @@ def compare_systems(
       name: _difference(by_name[main_system], by_name[name], metric, bootstrap)
       for name in controls
     },
+    tokens_per_vector=tokens_per_vector,
     **bootstrap,
   )
 

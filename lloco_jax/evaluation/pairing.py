@@ -12,6 +12,8 @@ from lloco_jax.evaluation.intervals import Interval
 from lloco_jax.evaluation.results import RESULTS_FILE, read_results
 
 _FOLDER = 'evaluation'
+# Of a combined run, one a data set.
+_FOLDERS = 'evaluations'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,7 @@ def compare_runs(
       or examples, lack the system, or share no question that it answered.
   """
   runs = str(a), str(b)
-  results = [_read(run) for run in runs]
+  results = [read_run(run) for run in runs]
   metric = results[0].metric
   if results[1].metric != metric:
     raise ValueError(
@@ -148,10 +150,22 @@ def pairing_fields(pairing: Pairing) -> dict:
   return fields
 
 
-def _read(run: str) -> Results:
+def read_run(run: str | os.PathLike) -> Results:
+  """The evaluation in a workdir, or in the folder of one.
+
+  Raises:
+    FileNotFoundError: there is none.
+    ValueError: it is damaged.
+  """
   folder = pathlib.Path(run)
   if not (folder / RESULTS_FILE).is_file():
     folder /= _FOLDER
+  sets = sorted(path.name for path in pathlib.Path(run, _FOLDERS).glob('*'))
+  if sets:
+    raise FileNotFoundError(
+      f"'{run}' holds evaluations of {', '.join(sets)}; name one, as in "
+      f'{pathlib.Path(run, _FOLDERS, sets[0])}.'
+    )
   if not (folder / RESULTS_FILE).is_file():
     raise FileNotFoundError(
       f"'{run}' holds no evaluation ({folder / RESULTS_FILE} is missing); run "

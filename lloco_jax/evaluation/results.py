@@ -41,6 +41,7 @@ def write_results(
   samples: int = 10_000,
   seed: int = 0,
   level: float = 0.95,
+  tokens_per_vector: float | None = None,
 ) -> Results:
   """Compares the systems and writes both files, each whole or not at all.
 
@@ -48,8 +49,9 @@ def write_results(
     ValueError: as `compare_systems`; nothing is written then.
   """
   results = compare_systems(
-    systems, metric, controls, main_system, samples, seed, level
-  )
+    systems, metric, controls, main_system, samples, seed, level,
+    tokens_per_vector,
+  )  # fmt: skip
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   predictions = _encode_predictions(results.systems)
@@ -154,6 +156,7 @@ def _encode_results(results, predictions_digest):
       'seed': results.seed,
       'level': results.level,
     },
+    'tokens_per_vector': results.tokens_per_vector,
     'systems': systems,
     'differences': differences,
     'predictions': {'file': PREDICTIONS_FILE, 'sha256': predictions_digest},
@@ -188,6 +191,7 @@ def _decode_results(fields, answers):
     samples=fields['bootstrap']['samples'],
     seed=fields['bootstrap']['seed'],
     level=fields['bootstrap']['level'],
+    tokens_per_vector=fields.get('tokens_per_vector'),
   )
 
 

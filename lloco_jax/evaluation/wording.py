@@ -21,6 +21,10 @@ def findings(results: Results) -> list[str]:
   ]
   if not claims:
     claims = ['No control was evaluated, so there is nothing to claim.']
+  if results.tokens_per_vector is not None:
+    claims.append(
+      f'A summary vector stands for {results.tokens_per_vector:.1f} tokens.'
+    )
   return claims + cautions(results)
 
 
