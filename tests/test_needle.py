@@ -222,6 +222,16 @@ def test_bad_grids_are_refused(fields, message):
     make(**fields)
 
 
+def test_a_haystack_with_a_needle_is_refused(tmp_path):
+  for name in 'ab':
+    text = 'It was long ago. ' * 200
+    if name == 'b':
+      text += f'The magic city is {CITIES["validation"][0]}. ' + text
+    (tmp_path / f'{name}.txt').write_text(text)
+  with pytest.raises(ValueError, match='holds the needle .The magic city'):
+    make(path=str(tmp_path))
+
+
 def test_texts_that_are_too_short_are_refused(tmp_path):
   for name in 'ab':
     (tmp_path / f'{name}.txt').write_text(f'The {name}. ' * 50)

@@ -220,6 +220,29 @@ def test_a_format_that_needs_tensorflow_is_told(tmp_path, monkeypatch):
   assert Prepared('no_such_builder').find(('train',)) is None
 
 
+def test_rows_that_are_not_as_published_are_named(tmp_path):
+  pytest.importorskip(
+    'tensorflow_datasets', reason='tensorflow_datasets is of the extra tfds'
+  )
+  from lloco_jax.data.builders import (
+    hotpotqa_dataset_builder,
+    longbench_dataset_builder,
+  )
+
+  path = tmp_path / 'rows.json'
+  good = hotpot_row('a', 'Fox', 'Mill')
+  for module, content in (
+    (longbench_dataset_builder, '{"_id": "x"}'),
+    (hotpotqa_dataset_builder, json.dumps([{**good, 'context': [['Fox']]}])),
+  ):
+    path.write_text(content)
+    with pytest.raises(ValueError, match=f'{path}, .* 1 is not as in the off'):
+      list(module.Builder._generate_examples(None, path))
+  path.write_text(json.dumps([good]))
+  builder = hotpotqa_dataset_builder.Builder
+  assert len(list(builder._generate_examples(None, path))) == 1
+
+
 def test_checksums_are_those_of_the_downloads():
   path = pathlib.Path(hotpotqa.__file__).parent / 'builders/checksums.tsv'
   lines = [line.split('\t') for line in path.read_text().splitlines()]

@@ -10,6 +10,7 @@ both splits; here no city and no text is.
 import bisect
 from collections.abc import Callable, Mapping, Sequence
 import functools
+import itertools
 import re
 
 import numpy as np
@@ -73,6 +74,7 @@ def make_needles(
   longest = max(lengths)
   if path:
     texts = _read(path, splits, tokenizer, longest)
+    _check_texts(path, texts, kind)
   else:
     texts = _made(splits, seed, longest)
   documents, examples = [], {}
@@ -142,6 +144,17 @@ def _check(kind, lengths, depths, repeats):
     if count < 1:
       raise ValueError(
         f'The {split} repeats of needles are {count}; there must be 1 or more.'
+      )
+
+
+def _check_texts(path, texts: dict[str, list[str]], kind: str) -> None:
+  needles = [each for split in texts for each, _, _ in _needles(kind, split)]
+  for text in itertools.chain(*texts.values()):
+    there = next((needle for needle in needles if needle in text), None)
+    if there:
+      raise ValueError(
+        f"A text of '{path}' holds the needle '{there}' already; take it out, "
+        'or there would be two.'
       )
 
 

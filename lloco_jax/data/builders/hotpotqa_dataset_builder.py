@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
+from lloco_jax.data.builders.archives import official
 from lloco_jax.data.records import read_json_array
 
 _URL = 'http://curtis.ml.cmu.edu/datasets/hotpot/'
@@ -59,22 +60,24 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     return {split: self._generate_examples(files[split]) for split in files}
 
   def _generate_examples(self, path):
-    for number, (_, row) in enumerate(read_json_array(path)):
-      facts, context = row['supporting_facts'], row['context']
-      yield (
-        number,
-        {
-          **{
-            name: row[name]
-            for name in ('_id', 'question', 'answer', 'type', 'level')
-          },
-          'supporting_facts': [
-            {'title': title, 'sentence': place} for title, place in facts
-          ],
-          'context': [
-            {'title': title, 'sentences': len(sentences)}
-            for title, sentences in context
-          ],
-          'sentences': [each for _, sentences in context for each in sentences],
-        },
-      )
+    for number, (place, row) in enumerate(read_json_array(path)):
+      with official(place):
+        found = _fields(row)
+      yield number, found
+
+
+def _fields(row):
+  facts, context = row['supporting_facts'], row['context']
+  return {
+    **{
+      name: row[name] for name in ('_id', 'question', 'answer', 'type', 'level')
+    },
+    'supporting_facts': [
+      {'title': title, 'sentence': sentence} for title, sentence in facts
+    ],
+    'context': [
+      {'title': title, 'sentences': len(sentences)}
+      for title, sentences in context
+    ],
+    'sentences': [each for _, sentences in context for each in sentences],
+  }

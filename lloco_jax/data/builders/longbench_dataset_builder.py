@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
-from lloco_jax.data.builders.archives import unpack
+from lloco_jax.data.builders.archives import official, unpack
 from lloco_jax.data.longbench import TASKS
 from lloco_jax.data.records import read_json_lines
 
@@ -45,12 +45,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     return {'validation': self._generate_examples(path)}
 
   def _generate_examples(self, path):
-    for number, (_, row) in enumerate(read_json_lines(path)):
-      yield (
-        number,
-        {
+    for number, (place, row) in enumerate(read_json_lines(path)):
+      with official(place):
+        found = {
           **{name: row[name] or '' for name in _TEXTS},
           **{name: row[name] or [] for name in _LISTS},
-          'length': row['length'],
-        },
-      )
+          'length': int(row['length']),
+        }
+      yield number, found
