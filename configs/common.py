@@ -417,6 +417,9 @@ def compressor(name):
   config.data.seed = 0
 
   config.lora = lora()
+  # Trains all parameters in LoRA's place; what is left is a checkpoint of its
+  # own, an AutoCompressor.
+  config.all_parameters = False
   config.batch = ml_collections.ConfigDict()
   config.batch.rows = 16
   config.steps = 1000

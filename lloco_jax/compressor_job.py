@@ -13,7 +13,11 @@ from lloco_jax.data.text_rows import TextRowConfig
 from lloco_jax.data.texts import text_files, tokenize_texts
 from lloco_jax.evaluation import probe_report
 from lloco_jax.evaluation.probes import make_probes, probe_losses
-from lloco_jax.finetuning.compressor import Compressor, compressor_task
+from lloco_jax.finetuning.compressor import (
+  Compressor,
+  compressor_task,
+  with_summary_tokens,
+)
 from lloco_jax.finetuning.loop import TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
 from lloco_jax.inputs import load_models
@@ -32,6 +36,7 @@ from lloco_jax.weights.compressor import (
   fingerprint,
   load_compressor,
   read_fields,
+  save_autocompressor,
   save_compressor,
   shipped_compressor,
   with_summaries,
@@ -50,7 +55,14 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
     ValueError, OSError: the config, the texts or the workdir are unusable.
   """
   workdir = announce(config, workdir)
-  lora = LoraConfig(**config.lora.to_dict())
+  lora = None
+  if not config.all_parameters:
+    lora = LoraConfig(**config.lora.to_dict())
+  elif config.start or config.model.quantize:
+    raise ValueError(
+      'config.all_parameters trains a base that is not quantised, from its '
+      'checkpoint; leave config.start and config.model.quantize empty.'
+    )
   training = TrainingConfig(steps=config.steps, **config.training.to_dict())
   _check_evaluation(config)
   if config.model.compressor:
@@ -109,21 +121,28 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
   trained = run_loop(task, training, workdir / 'training')
   trained = jax.tree.map(to_host, trained)
   if is_first():
-    save_compressor(
-      workdir / 'compressor',
-      model,
-      trained.adapter,
-      trained.embed_summary,
-      {
-        'segment_length': config.data.segment_length,
-        'tokens_trained': (
-          config.steps * training.accumulation * config.batch.rows * tokens
-        ),
-        'config': config.to_dict(),
-      },
-    )
+    _save(config, workdir / 'compressor', model, trained, tokens)
   wait_for_all('the compressor')
   print(f'Compressor: {workdir / "compressor"}')
+
+
+def _save(config, folder, model, trained: Compressor, tokens: int) -> None:
+  if config.all_parameters:
+    params = with_summary_tokens(model.params, trained)
+    save_autocompressor(folder, params, model.config, model.tokenizer)
+    return
+  rows = config.steps * config.training.accumulation * config.batch.rows
+  save_compressor(
+    folder,
+    model,
+    trained.adapter,
+    trained.embed_summary,
+    {
+      'segment_length': config.data.segment_length,
+      'tokens_trained': rows * tokens,
+      'config': config.to_dict(),
+    },
+  )
 
 
 def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
@@ -216,6 +235,9 @@ def _evaluated(config: ConfigDict, workdir: pathlib.Path):
   folder = config.evaluation.compressor
   if not folder and (workdir / 'compressor').is_dir():
     folder = workdir / 'compressor'
+  if folder and (pathlib.Path(folder) / 'config.json').is_file():
+    base = load(config.model.name, config.model.dtype)
+    return folder, base, load(str(folder), config.model.dtype)
   if folder:
     return folder, *load_models(config.model, folder)
   if not read_config(config.model.name).summary_length:

@@ -4,6 +4,7 @@ import importlib
 import json
 import pathlib
 
+import jax
 import numpy as np
 from official_files import write_fairytaleqa
 import pytest
@@ -13,6 +14,7 @@ from configs import common
 from lloco_jax import experiment
 from lloco_jax.evaluation import probe_report
 from lloco_jax.finetuning.checkpoints import flat_config
+from lloco_jax.weights.checkpoint import load
 
 
 def flat(config):
@@ -120,6 +122,31 @@ def test_questions_of_a_data_set_take_turns_with_made_ones(
   lines = (tmp_path / 'w/training/metrics.jsonl').read_text().splitlines()
   seen = [json.loads(line)['tokens'] for line in lines]
   assert len(seen) == 4 and seen[1] == seen[3] != seen[0]
+
+
+def test_all_parameters_may_be_trained(config, tmp_path, capsys):
+  config.all_parameters = True
+  config.training.optimizer.learning_rate = 1e-2
+  config.training.optimizer.warmup_ratio = 0.0
+  workdir = tmp_path / 'w'
+  experiment.train(config, workdir)
+  base, trained = load(config.model.name), load(str(workdir / 'compressor'))
+  assert trained.config.summary_length == config.summary.length
+  for name in ('layers', 'embed_tokens', 'norm'):
+    for old, new in zip(
+      jax.tree.leaves(base.params[name]), jax.tree.leaves(trained.params[name])
+    ):
+      assert old.shape == new.shape and np.all(np.any(old != new))
+  text = 'the mill is red'
+  assert trained.tokenizer.encode(text) == base.tokenizer.encode(text)
+  assert trained.tokenizer.eos_id == base.tokenizer.eos_id
+  # It goes on from its last checkpoint, which is the end.
+  experiment.train(config, workdir)
+  experiment.evaluate(config, workdir)
+  assert 'Report: ' in capsys.readouterr().out
+  config.start = 'somewhere'
+  with pytest.raises(ValueError, match='leave config.start'):
+    experiment.train(config, tmp_path / 'other')
 
 
 def test_a_run_keeps_to_its_texts(config, texts, tmp_path):

@@ -196,28 +196,35 @@ def test_losses_and_gradients_of_compressor_training(training):
     assert relative_error(actual, expected[name]) < 1e-3, name
 
 
-def test_a_compressor_is_trained_on_these_losses(training):
+@pytest.mark.parametrize('everything', [False, True])
+def test_a_compressor_is_trained_on_these_losses(training, everything):
+  """With LoRA, which changes nothing yet, and with all parameters."""
   model, expected, segments, lengths = training
+  params = dict(model.params)
+  table = params.pop('embed_summary')['embedding']
   adapter = init_adapter(model.config, LoraConfig(), jax.random.key(0))
-  compressor = Compressor(adapter, model.params['embed_summary']['embedding'])
+  compressor = Compressor(adapter, table)
+  if everything:
+    compressor = Compressor(None, table, params)
 
-  @jax.jit
   def loss(compressor):
     batch = {'segments': segments, 'lengths': lengths}
     total, number = compressor_loss(
-      compressor, model.params, model.config, batch, language=1.0
+      compressor, params, model.config, batch, language=1.0
     )
     return total / number
 
   value, gradient = jax.jit(jax.value_and_grad(loss))(compressor)
-  losses = expected['substep_losses']
-  assert relative_error(value, losses.sum()) < 1e-4
-  assert (
-    relative_error(
-      gradient.embed_summary, expected['grad.embed_summary.weight']
-    )
-    < 1e-3
-  )
+  assert relative_error(value, expected['substep_losses'].sum()) < 1e-4
+  found = {'embed_summary': {'embedding': gradient.embed_summary}}
+  names = ['grad.embed_summary.weight']
+  if everything:
+    found |= gradient.base
+    names = [name for name in expected if name.startswith('grad.')]
+    assert len(names) == 8
+  for name in names:
+    actual = by_huggingface_name(found, name.removeprefix('grad.'))
+    assert relative_error(actual, expected[name]) < 1e-3, name
 
 
 def by_huggingface_name(params, name):

@@ -27,16 +27,28 @@ from lloco_jax.sharding import place_tree, rows_sharding
 
 @struct.dataclass
 class Compressor:
-  """What training a compressor changes: LoRA and the summary embeddings."""
+  """What training a compressor changes: the summary embeddings, and LoRA or, in
+  the adapter's place, `base`, all parameters of the base."""
 
-  adapter: Adapter
+  adapter: Adapter | None
   embed_summary: jax.Array
+  base: dict | None = None
+
+  @property
+  def dropout(self) -> float:
+    return 0.0 if self.adapter is None else self.adapter.dropout
 
 
 def init_compressor(
-  params: dict, config: LlamaConfig, lora: LoraConfig, key: jax.Array
+  params: dict,
+  config: LlamaConfig,
+  lora: LoraConfig | None,
+  key: jax.Array,
 ) -> Compressor:
-  """A fresh one; summary embeddings start from the EOS token's."""
+  """A fresh one; summary embeddings start from the EOS token's.
+
+  Without `lora` all parameters are trained, in float32.
+  """
   if not config.eos_token_ids:
     raise ValueError(
       'The base has no EOS token, from which summary embeddings start; set '
@@ -44,14 +56,17 @@ def init_compressor(
     )
   table = params['embed_tokens']['embedding']
   row = table[config.eos_token_ids[0]].astype(jnp.float32)
-  return Compressor(
-    init_adapter(config, lora, key),
-    jnp.tile(row[None], (config.summary_length, 1)),
-  )
+  embed_summary = jnp.tile(row[None], (config.summary_length, 1))
+  if lora is not None:
+    return Compressor(init_adapter(config, lora, key), embed_summary)
+  base = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+  return Compressor(None, embed_summary, base)
 
 
 def with_summary_tokens(params: dict, compressor: Compressor) -> dict:
-  """The base's parameters with the compressor's summary embeddings."""
+  """The parameters that the adapter goes on top of: the base's, or the trained
+  ones in their place, with the compressor's summary embeddings."""
+  params = params if compressor.base is None else compressor.base
   return {**params, 'embed_summary': {'embedding': compressor.embed_summary}}
 
 
@@ -212,7 +227,7 @@ def compressor_loss(
   Raises:
     ValueError: there is nothing to learn.
   """
-  params = with_summary_tokens(params, compressor)
+  frozen, params = params, with_summary_tokens(params, compressor)
   keys = (None, None)
   if dropout_key is not None:
     keys = jax.random.split(dropout_key)
@@ -255,7 +270,7 @@ def compressor_loss(
     named = naming_loss(params, config, states, segments, lengths, rarity, last)
     terms.append((naming, *named))
   if distillation:
-    taught = states_of_whole_text(params, config, segments, lengths)
+    taught = states_of_whole_text(frozen, config, segments, lengths)
     counted = following_tokens(segments, lengths, substep) != IGNORED
     hidden = hidden[:, :, : segments.shape[-1]]
     apart = divergence(params, config, hidden, taught, counted)
@@ -287,7 +302,7 @@ def _contexts(summaries, written, count: int):
 
 def compressor_task(
   model: Model,
-  lora: LoraConfig,
+  lora: LoraConfig | None,
   key: jax.Array,
   batches,
   remat: str = 'projections',
@@ -301,7 +316,8 @@ def compressor_task(
 ) -> Task:
   """The task of training a compressor on batches of segments and questions.
 
-  It goes on from `start`, or begins with a fresh one.
+  It goes on from `start`, or begins with a fresh one: LoRA, or without `lora`
+  all parameters.
 
   Raises:
     ValueError: the adapter of `start` is not what `lora` says.
@@ -314,7 +330,7 @@ def compressor_task(
       params,
       config,
       batch,
-      key if compressor.adapter.dropout else None,
+      key if compressor.dropout else None,
       remat,
       substep,
       language,

@@ -21,6 +21,7 @@ from lloco_jax.sharding import place_tree
 from lloco_jax.weights import peft
 from lloco_jax.weights.huggingface import (
   open_tensors,
+  save_params,
   write_json,
   write_safetensors,
 )
@@ -85,6 +86,26 @@ def save_compressor(
       **fields,
     },
   )
+
+
+def save_autocompressor(folder, params: dict, config, tokenizer) -> None:
+  """Writes a compressor that is a checkpoint of its own, with its tokenizer.
+
+  Args:
+    folder: made where it is missing.
+    params: all of the base's, and the summary embeddings.
+    config: with the summary fields.
+    tokenizer: of the base.
+  """
+  folder = pathlib.Path(folder)
+  folder.mkdir(parents=True, exist_ok=True)
+  # Written last, it makes a checkpoint of the folder.
+  (folder / 'config.json').unlink(missing_ok=True)
+  tokenizer.backend.save(str(folder / 'tokenizer.json'))
+  if tokenizer.eos_id is not None:
+    token = tokenizer.backend.id_to_token(tokenizer.eos_id)
+    write_json(folder / 'tokenizer_config.json', {'eos_token': token})
+  save_params(folder, params, config)
 
 
 def read_fields(folder) -> dict:
