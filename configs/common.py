@@ -397,8 +397,9 @@ def compressor(name):
   config.data = ml_collections.ConfigDict()
   # 'passages' are made, with questions; 'questions' are those of `dataset`
   # about its documents that fit a row; 'texts' are the .txt, .md and .jsonl
-  # files of the folder `path`, without documents whose names begin with one
-  # of `leave_out`. Several, with commas between them, take turns.
+  # files of the folder `path`, or with 'tfds:pg19' what tensorflow_datasets
+  # has prepared, without documents whose names begin with one of
+  # `leave_out`. Several, with commas between them, take turns.
   config.data.source = 'passages'
   config.data.dataset = dataset()
   config.data.path = ''

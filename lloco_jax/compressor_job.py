@@ -171,7 +171,8 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
       f'exceed the window of {window}; lower config.evaluation.segment_lengths '
       'or target.'
     )
-  text_files(chosen.path)
+  if not chosen.path.startswith('tfds:'):
+    text_files(chosen.path)
   workdir = announce(config, workdir)
   folder, base, model = _evaluated(config, workdir)
   reader = base if chosen.reader == 'base' else model

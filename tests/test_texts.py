@@ -105,3 +105,48 @@ def test_nothing_to_read(folder, tmp_path):
       folder / 'a.jsonl.xz', Bytes(),
       ['books', 'talks'],
     )  # fmt: skip
+
+
+def test_texts_of_tensorflow_datasets(tmp_path, monkeypatch):
+  tfds = pytest.importorskip(
+    'tensorflow_datasets', reason='tensorflow_datasets is of the extra tfds'
+  )
+  monkeypatch.setenv('TFDS_DATA_DIR', str(tmp_path / 'tfds'))
+  monkeypatch.setenv('LLOCO_CACHE', str(tmp_path / 'cache'))
+
+  class SomeBooks(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version('1.0.0')
+
+    def _info(self):
+      text = tfds.features.Text()
+      features = {'book_title': text, 'book_text': text, 'book_id': text}
+      return tfds.core.DatasetInfo(
+        builder=self,
+        features=tfds.features.FeaturesDict(features),
+        disable_shuffling=True,
+      )
+
+    def _split_generators(self, manager):
+      return {'train': self._generate_examples()}
+
+    def _generate_examples(self):
+      for number, text in enumerate(['The fox.', 'The mill.']):
+        yield (
+          number,
+          {'book_title': 'x', 'book_text': text, 'book_id': f'b{number}'},
+        )
+
+  with pytest.raises(
+    ValueError, match="no 'some_books' with the split 'train'"
+  ):
+    list(read_texts('tfds:some_books'))
+  SomeBooks(
+    data_dir=str(tmp_path / 'tfds'), file_format='array_record'
+  ).download_and_prepare()
+  found = {each.id: each.text for each in read_texts('tfds:some_books')}
+  name = 'some_books/1.0.0#train'
+  assert found == {f'{name}/b0': 'The fox.', f'{name}/b1': 'The mill.'}
+  left = list(read_texts('tfds:some_books', (f'{name}/b0',)))
+  assert [each.text for each in left] == ['The mill.']
+  with pytest.raises(ValueError, match="with the split 'test'"):
+    list(read_texts('tfds:some_books#test'))

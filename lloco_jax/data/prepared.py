@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
 import importlib
+import os
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,59 @@ class Prepared:
       for split in splits
       if split in builder.info.splits
     }
+
+
+class PreparedTexts:
+  """Texts that tensorflow_datasets has prepared, as 'pg19' or 'pg19#test'.
+
+  The text of a row is its field `text`, or the one that ends in it; its name is
+  `book_id`, `id` or `title`, or its number. `content` tells them from others.
+
+  Raises:
+    ImportError: tensorflow_datasets is not installed.
+    ValueError: it has not prepared them, or their rows have no text.
+  """
+
+  def __init__(self, name: str):
+    try:
+      import tensorflow_datasets as tfds
+    except ImportError as error:
+      raise ImportError(
+        'Texts of tensorflow_datasets need the extra tfds: '
+        "pip install 'lloco_jax[tfds]'"
+      ) from error
+    name, _, split = name.partition('#')
+    split = split or 'train'
+    folder = os.environ.get('TFDS_DATA_DIR')
+    try:
+      builder = tfds.builder(name, data_dir=folder, file_format=_FORMAT)
+      self._source = builder.as_data_source(split=split)
+      info = builder.info.splits[split]
+    except Exception as error:  # It raises whatever its readers raise.
+      said = str(error).strip().partition('\n')[0]
+      raise ValueError(
+        f"tensorflow_datasets has no '{name}' with the split '{split}' "
+        f'({said}); prepare it by python -c "import '
+        f"tensorflow_datasets as tfds; tfds.builder('{name}', file_format="
+        f"'{_FORMAT}').download_and_prepare()\""
+      ) from error
+    fields = list(builder.info.features)
+    self._text = next((each for each in fields if each.endswith('text')), '')
+    if not self._text:
+      raise ValueError(
+        f"The rows of '{name}' have the fields {', '.join(fields)}, none of "
+        'which is a text; take another data set.'
+      )
+    known = [each for each in ('book_id', 'id', 'title') if each in fields]
+    self._id = known[0] if known else None
+    self.name = f'{builder.info.full_name}#{split}'
+    self.content = [self.name, info.num_examples, info.num_bytes]
+
+  def __iter__(self) -> Iterator[tuple[str, str]]:
+    for number in range(len(self._source)):
+      row = _plain(self._source[number])
+      id = row[self._id] if self._id else number
+      yield f'{self.name}/{id}', row[self._text]
 
 
 def rows_of(sequence: Mapping[str, list]) -> list[dict]:

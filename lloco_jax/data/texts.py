@@ -14,11 +14,14 @@ import numpy as np
 
 from lloco_jax.data import records
 from lloco_jax.data.documents import Document, read_document
+from lloco_jax.data.prepared import PreparedTexts
 from lloco_jax.files import replacing, write_file
 from lloco_jax.progress import Progress
 from lloco_jax.weights.sources import cache_folder, file_hash
 
 TEXT_SUFFIXES = ('.txt', '.md')
+# What stands before a name of tensorflow_datasets.
+_PREPARED = 'tfds:'
 _LINES = ('.jsonl', '.jsonl.gz', '.jsonl.xz')
 
 
@@ -72,10 +75,11 @@ def read_texts(
 
   A .txt or .md file is a document, named by its path below the folder; a
   line of a .jsonl file is one with the fields `id` and `text`, others being
-  passed over.
+  passed over. 'tfds:NAME' is what tensorflow_datasets has prepared, see
+  `PreparedTexts`.
 
   Args:
-    path: of the file or the folder.
+    path: of the file or the folder, or 'tfds:NAME'.
     leave_out: beginnings of names of documents that are passed over.
 
   Raises:
@@ -84,23 +88,30 @@ def read_texts(
       name has one of the beginnings.
   """
   unused = set(leave_out)
-  folder = pathlib.Path(path).expanduser()
-  for file in text_files(path):
-    if file.name.endswith(_LINES):
-      found = _documents(file)
-    else:
-      name = file.name if file == folder else str(file.relative_to(folder))
-      found = [dataclasses.replace(read_document(file), id=name)]
-    for document in found:
-      found = [name for name in leave_out if document.id.startswith(name)]
-      unused.difference_update(found)
-      if not found:
-        yield document
+  for document in _all_documents(path):
+    found = [name for name in leave_out if document.id.startswith(name)]
+    unused.difference_update(found)
+    if not found:
+      yield document
   if unused:
     raise ValueError(
       f"leave_out names '{min(unused)}', but no document of '{path}' begins "
       'so; correct or remove it.'
     )
+
+
+def _all_documents(path) -> Iterator[Document]:
+  if str(path).startswith(_PREPARED):
+    for name, text in PreparedTexts(str(path).removeprefix(_PREPARED)):
+      yield Document(name, text)
+    return
+  folder = pathlib.Path(path).expanduser()
+  for file in text_files(path):
+    if file.name.endswith(_LINES):
+      yield from _documents(file)
+    else:
+      name = file.name if file == folder else str(file.relative_to(folder))
+      yield dataclasses.replace(read_document(file), id=name)
 
 
 def tokenize_texts(
@@ -119,8 +130,10 @@ def tokenize_texts(
   Raises:
     FileNotFoundError, ValueError: as `read_texts`, or nothing is left.
   """
-  files = text_files(path)
-  content = [[file.name, file_hash(file)] for file in files]
+  if str(path).startswith(_PREPARED):
+    content = PreparedTexts(str(path).removeprefix(_PREPARED)).content
+  else:
+    content = [[file.name, file_hash(file)] for file in text_files(path)]
   fields = json.dumps([content, sorted(leave_out), tokenizer.fingerprint])
   key = hashlib.sha256(fields.encode()).hexdigest()[:32]
   cache = cache_folder() / 'texts'
