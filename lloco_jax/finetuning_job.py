@@ -109,6 +109,12 @@ def train_adapters(
   _, model = load_models(config.model)
   store_settings(model, CompressionConfig(config.compression.segment_length))
   window = model.window
+  trained = model.segment_length
+  if config.model.compressor and trained != config.compression.segment_length:
+    print(
+      f'The compressor was trained on segments of up to {trained} tokens; this '
+      f'run compresses {config.compression.segment_length} at a time.'
+    )
   rows, later = (
     [
       row

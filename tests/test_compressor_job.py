@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from official_files import write_fairytaleqa
 import pytest
-from test_experiment import changed, write_model
+from test_experiment import changed, small_config, write_model
 
 from configs import common
 from lloco_jax import experiment
@@ -185,8 +185,9 @@ def test_an_autocompressor_is_evaluated_as_it_is(config, tmp_path, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('stage', ['texts', 'llama2_7b'])
-def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
-  """But for their sizes, on a tiny base."""
+def test_configs_of_compressors_run_end_to_end(config, tmp_path, stage, capsys):
+  """But for their sizes, on a tiny base: training, evaluation, and an adapter
+  on top of what was trained."""
   if stage == 'texts':
     chosen = importlib.import_module('configs.compressor_smollm2')
     chosen = chosen.get_config(stage)
@@ -194,7 +195,8 @@ def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
     chosen = importlib.import_module('configs.compressor_llama2_7b')
     chosen = chosen.get_config()
   assert flat(chosen).keys() == flat(common.compressor('any')).keys()
-  chosen.model = config.model
+  # In bfloat16, as they are.
+  chosen.model.name = config.model.name
   chosen.data.path = config.data.path
   chosen.data.segments, chosen.data.segment_length = 2, 12
   chosen.data.shortest = min(chosen.data.shortest, 8)
@@ -210,6 +212,21 @@ def test_configs_of_compressors_run_as_they_are(config, tmp_path, stage):
   # A divergence from the base, or the loss of about 300 tokens alike.
   low, high = (0, 3) if stage == 'texts' else (3, 30)
   assert len(losses) == 2 and all(low < loss < high for loss in losses)
+  chosen.evaluation.path = config.evaluation.path
+  chosen.evaluation.segment_lengths = (8, 12)
+  chosen.evaluation.segments, chosen.evaluation.target = (0, 2), 10
+  experiment.evaluate(chosen, tmp_path / 'w')
+  assert (tmp_path / 'w/evaluation' / probe_report.SHARES_FILE).is_file()
+  capsys.readouterr()
+  finetuning = small_config(config.model.name)
+  finetuning.model.dtype = 'bfloat16'
+  finetuning.model.compressor = str(tmp_path / 'w/compressor')
+  experiment.train(finetuning, tmp_path / 'lloco')
+  assert 'trained on segments of up to 12 tokens; this run compresses 32' in (
+    capsys.readouterr().out
+  )
+  outcome = experiment.evaluate(finetuning, tmp_path / 'lloco')
+  assert len(outcome.systems) == 9
 
 
 @pytest.mark.parametrize(
