@@ -251,6 +251,20 @@ def finetuning(name):
   return config
 
 
+def devices(name):
+  """The settings of a name of DEVICES, by key; '' has none.
+
+  Raises:
+    ValueError: the name is unknown.
+  """
+  if name and name not in DEVICES:
+    raise ValueError(
+      f"There are no settings for the devices '{name}'; use one of "
+      f'{", ".join(DEVICES)}.'
+    )
+  return DEVICES.get(name, {})
+
+
 def words_of(argument, default='llama2-7b', **others):
   """The words of a config's argument: 'model', 'devices', 'systems' and others.
 

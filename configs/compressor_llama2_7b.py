@@ -18,13 +18,14 @@ What it costs, by operations (4 a parameter and position): 5.2e15 for the
 196,608 tokens of a step, and twice that because every segment is padded to the
 longest, 3,070 tokens; at half of an H100's peak 21 s a step, or 19 days.
 --config.data.shortest=1024 --config.data.segment_length=2048, the segments of
-the OPT models, pads a third instead. Nobody has run it with this program yet.
+the OPT models, pads a third instead. The argument is devices, as in ':80gb-8'.
+Nobody has run it with this program yet.
 """
 
 from configs import common
 
 
-def get_config():
+def get_config(devices=''):
   config = common.compressor('compressor_llama2_7b')
   config.model.name = 'meta-llama/Llama-2-7b-hf'
   config.model.dtype = 'bfloat16'
@@ -38,7 +39,6 @@ def get_config():
   config.lora.alpha = 16.0
   config.batch.rows = 1
   config.steps = 76_300
-  config.training.accumulation = 32
   config.training.checkpoint_every = 500
   config.training.optimizer.learning_rate = 4e-4
   config.training.optimizer.schedule = 'linear'
@@ -48,4 +48,9 @@ def get_config():
   config.evaluation.segments = (0, 1, 2, 3)
   config.evaluation.target = 2048
   config.evaluation.reader = 'compressor'
+  for key, value in common.devices(devices).items():
+    # Only finetuning compresses and answers beside what it trains.
+    if not key.startswith(('compression.', 'evaluation.')):
+      config.update_from_flattened_dict({key: value})
+  config.training.accumulation = 32 // config.batch.rows
   return config

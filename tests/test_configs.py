@@ -86,6 +86,16 @@ def test_docstrings_tell_the_time_that_is_computed(monkeypatch):
       assert f' {time} on {devices}' in ' '.join(said)
 
 
+@pytest.mark.parametrize('devices', ['', *common.DEVICES])
+def test_a_compressor_trains_on_as_many_rows_on_other_devices(devices):
+  config = load('compressor_llama2_7b', devices)
+  assert config.training.accumulation * config.batch.rows == 32
+  parts = math.prod(config.mesh.axes.to_dict().values())
+  assert parts == int(devices.rpartition('-')[2] or 1)
+  with pytest.raises(ValueError, match="devices 'v9'; use one of v5e-1"):
+    load('compressor_llama2_7b', 'v9')
+
+
 def test_devices_without_a_setting_are_refused():
   with pytest.raises(ValueError, match="'v9' is no word .*devices: v5e-1"):
     load('narrativeqa', 'llama2-7b,v9')
