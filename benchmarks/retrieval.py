@@ -188,7 +188,7 @@ def answer_rows(
     base = compressor = common.tiny_model()
   else:
     base = lloco.load(args.model)
-    compressor = lloco.load(args.model, compressor='shipped')
+    compressor = lloco.apply_compressor(base)
   tokenizer = base.tokenizer
   right = [(min(question.passages),) for question in questions]
   found = {
