@@ -9,11 +9,9 @@ from ml_collections import ConfigDict
 
 from lloco_jax.compression.corpus import (
   CompressionConfig,
-  StoredSummaries,
-  compress_documents,
   store_settings,
 )
-from lloco_jax.compression.store import Store
+from lloco_jax.compression_job import summaries_of
 from lloco_jax.data.contexts import Contexts
 from lloco_jax.data.examples import Dataset, Example
 from lloco_jax.data.prompts import Prompt
@@ -135,7 +133,7 @@ def train_adapters(
     for name in config.adapters
   }
   claim(workdir, config, model, dataset)
-  summaries = _summaries(
+  summaries = summaries_of(
     config,
     workdir,
     model,
@@ -263,7 +261,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     name: peft.load_adapter(place, model.config, model.fingerprint, model.name)
     for name, place in folders.items()
   }
-  summaries = _summaries(config, workdir, model, dataset)
+  summaries = summaries_of(config, workdir, model, dataset)
   found = systems.standard_systems(
     adapters, settings.retrievals, settings.base_prompt
   )
@@ -378,24 +376,6 @@ def load_data(config: ConfigDict) -> Dataset:
 def adapter_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
   """Where a run leaves an adapter."""
   return workdir / 'adapters' / name
-
-
-def _summaries(config, workdir, model, dataset, check=None) -> StoredSummaries:
-  """Summary vectors of every document, compressing what is not stored."""
-  store = Store(config.compression.store or workdir / 'store')
-  stored = compress_documents(
-    model,
-    dataset.documents,
-    store,
-    CompressionConfig(
-      segment_length=config.compression.segment_length,
-      rows=config.compression.rows,
-      token_cap=config.compression.token_cap,
-      block_characters=config.compression.block_characters or None,
-    ),
-    check=check,
-  )
-  return StoredSummaries(store, stored)
 
 
 def examples_of(dataset: Dataset, split: str) -> tuple[Example, ...]:
