@@ -317,7 +317,7 @@ def paper(name, argument, source, prompt_name, default='llama2-7b'):
   config.prompt = prompt(prompt_name)
   config.batch.rows = 1
   config.batch.questions_per_row = 1
-  config.update_from_flattened_dict(DEVICES.get(words['devices'], {}))
+  config.update_from_flattened_dict(devices(words['devices']))
   config.update_from_flattened_dict(SYSTEMS.get(words['systems'], {}))
   config.epochs = 3
   config.training.accumulation = 8 // config.batch.rows

@@ -48,9 +48,13 @@ def get_config(devices=''):
   config.evaluation.segments = (0, 1, 2, 3)
   config.evaluation.target = 2048
   config.evaluation.reader = 'compressor'
-  for key, value in common.devices(devices).items():
-    # Only finetuning compresses and answers beside what it trains.
-    if not key.startswith(('compression.', 'evaluation.')):
-      config.update_from_flattened_dict({key: value})
+  # Only finetuning compresses and answers beside what it trains.
+  config.update_from_flattened_dict(
+    {
+      key: value
+      for key, value in common.devices(devices).items()
+      if not key.startswith(('compression.', 'evaluation.'))
+    }
+  )
   config.training.accumulation = 32 // config.batch.rows
   return config

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from lloco_jax.compressor_data import fields_of, mixture, source_names
 from lloco_jax.data.rarity import token_rarity
 from lloco_jax.data.text_rows import TextRowConfig
-from lloco_jax.data.texts import text_files, tokenize_texts
+from lloco_jax.data.texts import find_texts, tokenize_texts
 from lloco_jax.evaluation import probe_report
 from lloco_jax.evaluation.probes import make_probes, probe_losses
 from lloco_jax.finetuning.compressor import (
@@ -171,8 +171,7 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
       f'exceed the window of {window}; lower config.evaluation.segment_lengths '
       'or target.'
     )
-  if not chosen.path.startswith('tfds:'):
-    text_files(chosen.path)
+  find_texts(chosen.path)
   workdir = announce(config, workdir)
   folder, base, model = _evaluated(config, workdir)
   reader = base if chosen.reader == 'base' else model

@@ -8,10 +8,9 @@ import dataclasses
 import hashlib
 import http.client
 import pathlib
-import shutil
 import urllib.request
-import zipfile
 
+from lloco_jax.data.archives import unpack
 from lloco_jax.files import replacing
 from lloco_jax.progress import Progress
 from lloco_jax.weights.sources import cache_folder, file_hash
@@ -46,27 +45,8 @@ def fetch(downloads: Iterable[Download], data: str) -> pathlib.Path:
     if not (path.is_file() and file_hash(path) == download.sha256):
       _fetch(download, path)
     if path.suffix == '.zip':
-      _unpack(path, folder)
+      unpack(path, folder)
   return folder
-
-
-def _unpack(path: pathlib.Path, folder: pathlib.Path) -> None:
-  with zipfile.ZipFile(path) as archive:
-    for member in archive.infolist():
-      if member.is_dir():
-        continue
-      file = folder / member.filename
-      if not file.resolve().is_relative_to(folder.resolve()):
-        raise OSError(f"{path} holds '{member.filename}', outside its folder.")
-      if file.is_file() and file.stat().st_size == member.file_size:
-        continue
-      file.parent.mkdir(parents=True, exist_ok=True)
-      with (
-        replacing(file) as temporary,
-        archive.open(member) as source,
-        temporary.open('wb') as target,
-      ):
-        shutil.copyfileobj(source, target)
 
 
 def _fetch(download: Download, path: pathlib.Path) -> None:

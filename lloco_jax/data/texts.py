@@ -68,6 +68,19 @@ def text_files(path: str | pathlib.Path) -> list[pathlib.Path]:
   return found
 
 
+def find_texts(
+  path: str | pathlib.Path,
+) -> PreparedTexts | list[pathlib.Path]:
+  """The files at a path, or what 'tfds:NAME' names; no text is read.
+
+  Raises:
+    FileNotFoundError, ValueError, ImportError: there is nothing.
+  """
+  if str(path).startswith(_PREPARED):
+    return PreparedTexts(str(path).removeprefix(_PREPARED))
+  return text_files(path)
+
+
 def read_texts(
   path: str | pathlib.Path, leave_out: Sequence[str] = ()
 ) -> Iterator[Document]:
@@ -101,12 +114,13 @@ def read_texts(
 
 
 def _all_documents(path) -> Iterator[Document]:
-  if str(path).startswith(_PREPARED):
-    for name, text in PreparedTexts(str(path).removeprefix(_PREPARED)):
+  found = find_texts(path)
+  if isinstance(found, PreparedTexts):
+    for name, text in found:
       yield Document(name, text)
     return
   folder = pathlib.Path(path).expanduser()
-  for file in text_files(path):
+  for file in found:
     if file.name.endswith(_LINES):
       yield from _documents(file)
     else:
@@ -130,10 +144,11 @@ def tokenize_texts(
   Raises:
     FileNotFoundError, ValueError: as `read_texts`, or nothing is left.
   """
-  if str(path).startswith(_PREPARED):
-    content = PreparedTexts(str(path).removeprefix(_PREPARED)).content
+  found = find_texts(path)
+  if isinstance(found, PreparedTexts):
+    content = found.content
   else:
-    content = [[file.name, file_hash(file)] for file in text_files(path)]
+    content = [[file.name, file_hash(file)] for file in found]
   fields = json.dumps([content, sorted(leave_out), tokenizer.fingerprint])
   key = hashlib.sha256(fields.encode()).hexdigest()[:32]
   cache = cache_folder() / 'texts'

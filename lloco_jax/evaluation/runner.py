@@ -80,13 +80,13 @@ def evaluate(
   metrics = metrics or {name: SCORES[name] for name in COMMON_METRICS}
   if not examples:
     raise ValueError('There are no examples to evaluate; give some.')
-  for each in (model, base or model):
+  base = model if base is None else base
+  for each in (model, base):
     each.need_tokenizer()
   check_examples(examples, documents)
   for metric in metrics.values():
     for example in examples:
       metric('', example.answers)
-  base = model if base is None else base
   own = Reader(model, model.window)
   untouched = own
   if base is not model or model.beyond:

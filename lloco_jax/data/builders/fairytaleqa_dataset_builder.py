@@ -2,7 +2,7 @@
 
 import tensorflow_datasets.public_api as tfds
 
-from lloco_jax.data.builders.archives import unpack
+from lloco_jax.data.builders.official import unpack
 from lloco_jax.data.records import read_csv
 
 # The state of the data that this package was written for.

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
-from lloco_jax.data.builders.archives import official
+from lloco_jax.data.builders.official import official
 from lloco_jax.data.records import read_json_array
 
 _URL = 'http://curtis.ml.cmu.edu/datasets/hotpot/'

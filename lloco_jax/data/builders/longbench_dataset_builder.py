@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow_datasets.public_api as tfds
 
-from lloco_jax.data.builders.archives import official, unpack
+from lloco_jax.data.builders.official import official, unpack
 from lloco_jax.data.longbench import TASKS
 from lloco_jax.data.records import read_json_lines
 

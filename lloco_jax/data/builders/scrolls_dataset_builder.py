@@ -3,7 +3,7 @@
 import tensorflow_datasets.public_api as tfds
 from tensorflow_datasets.text.scrolls.scrolls import Scrolls
 
-from lloco_jax.data.builders.archives import unpack
+from lloco_jax.data.builders.official import unpack
 
 
 class Builder(Scrolls, skip_registration=True):

@@ -1,18 +1,17 @@
-"""Archives of builders, which tensorflow_datasets opens none of without
-TensorFlow, and the rows of the files in them."""
+"""What builders share: archives beside their downloads, and damaged rows."""
 
 import contextlib
 import os
 import pathlib
-import zipfile
+
+from lloco_jax.data import archives
 
 
 def unpack(archive: str | os.PathLike) -> pathlib.Path:
-  """The folder with what a zip file holds, beside it."""
-  folder = pathlib.Path(f'{os.fspath(archive)}.unpacked')
-  with zipfile.ZipFile(archive) as content:
-    content.extractall(folder)
-  return folder
+  """The folder with what a zip file holds, beside it: tensorflow_datasets opens
+  none without TensorFlow."""
+  archive = pathlib.Path(archive)
+  return archives.unpack(archive, archive.with_name(f'{archive.name}.unpacked'))
 
 
 @contextlib.contextmanager
