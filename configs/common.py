@@ -73,8 +73,8 @@ def model():
   # 'int8' for the projections of the layers: half the memory of bfloat16.
   config.quantize = ''
   # Positions that questions and answers about a context may take behind the
-  # window of the checkpoint, which was not trained on them. The untouched base
-  # keeps to its window.
+  # window of the checkpoint, which was not trained on them. Text is cut to the
+  # window all the same.
   config.beyond_window = 0
   return config
 

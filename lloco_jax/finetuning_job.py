@@ -27,14 +27,14 @@ from lloco_jax.finetuning.questions import (
   question_task,
   row_batches,
 )
-from lloco_jax.inputs import load_dataset, load_models
+from lloco_jax.inputs import load_base, load_dataset, load_models
 from lloco_jax.model import Model
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
 from lloco_jax.processes import agreed, is_first, wait_for_all
 from lloco_jax.runs import announce, claim, device, versions
 from lloco_jax.sharding import rows_here, to_host
 from lloco_jax.weights import peft
-from lloco_jax.weights.checkpoint import load, load_tokenizer
+from lloco_jax.weights.checkpoint import load_tokenizer
 
 # Examples, and the prompt that they are asked with.
 Asked = Sequence[tuple[Prompt, Sequence[Example]]]
@@ -140,7 +140,12 @@ def train_adapters(
     dataset,
     lambda vectors: check_rows([*rows, *later], vectors, window),
   )
-  contexts = Contexts(dataset.documents, model.tokenizer, summaries, window)
+  contexts = Contexts(
+    dataset.documents,
+    model.tokenizer,
+    summaries,
+    model.config.max_position_embeddings,
+  )
   for name in config.adapters:
     folder = adapter_folder(workdir, name)
     if all(agreed([(folder / peft.CONFIG).is_file()])):
@@ -254,8 +259,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
   folders = _adapter_folders(config, workdir, dataset)
   base, model = load_models(config.model)
   if config.evaluation.base:
-    quantization = config.model.quantize or None
-    base = load(config.evaluation.base, config.model.dtype, quantization)
+    base = load_base(config.model, config.evaluation.base)
   claim(workdir, config, model, dataset)
   adapters = {
     name: peft.load_adapter(place, model.config, model.fingerprint, model.name)

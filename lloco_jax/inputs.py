@@ -55,20 +55,29 @@ def load_models(config: ConfigDict, compressor='') -> tuple[Model, Model]:
       'more.'
     )
   if not folder:
-    base = load(config.name, config.dtype, kind)
-    base = dataclasses.replace(base, beyond=config.beyond_window)
+    base = _load(config, config.name, kind)
     return base, base
   if kind:
     check_quantization(kind)
   read_fields(
     shipped_compressor(config.name) if folder == 'shipped' else folder
   )
-  base = load(config.name, config.dtype)
+  base = _load(config, config.name)
   model = apply_compressor(base, folder)
   model = dataclasses.replace(model, beyond=config.beyond_window)
   if kind:
     base, model = quantize(base, kind), quantize(model, kind)
   return base, model
+
+
+def load_base(config: ConfigDict, name: str) -> Model:
+  """Another checkpoint, as config.model says; raises what `load` does."""
+  return _load(config, name, config.quantize or None)
+
+
+def _load(config: ConfigDict, name: str, quantization=None) -> Model:
+  found = load(name, config.dtype, quantization)
+  return dataclasses.replace(found, beyond=config.beyond_window)
 
 
 def load_dataset(

@@ -10,7 +10,7 @@ from configs import common
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import BASE_PROMPTS, PROMPTS
-from lloco_jax.evaluation.plans import Reader, group_examples, make_plans
+from lloco_jax.evaluation.plans import group_examples, make_plans
 from lloco_jax.evaluation.systems import FINETUNED_ON, standard_systems
 from lloco_jax.evaluation_settings import evaluation_settings
 
@@ -71,13 +71,12 @@ def read(name, window):
     id: Document(id, text_of(name) + id * (id != 'a')) for id in 'ab'
   }
   vectors = dict.fromkeys(documents, [[0.0]] * 5)
-  reader = Reader(model, window)
   groups = [
-    group_examples(reader, examples, system.prompt(usual), 4)
+    group_examples(model, examples, system.prompt(usual), 4)
     for system in systems
   ]
-  readers = [reader] * len(systems)
-  plans = make_plans(readers, groups, documents, vectors, systems, 4)
+  models = [model] * len(systems)
+  plans = make_plans(models, groups, documents, vectors, systems, 4)
   found = {}
   for system, plan in zip(systems, plans):
     for group, context in plan:

@@ -65,16 +65,17 @@ def test_a_base_may_be_another_checkpoint(model, summaries):
 
 
 def test_questions_may_run_past_the_window(model):
-  """As they would in a wider one; the base reads what the window holds."""
+  """As they would in a wider one; text is cut to the window all the same."""
   long = dict.fromkeys('abc', np.full((95, WIDTH), 0.1, np.float32))
-  systems = standard_systems({'lloco': tiny_adapter()})
+  systems = standard_systems({'lloco': tiny_adapter(), 'full': tiny_adapter(1)})
   beyond = dataclasses.replace(model, beyond=40)
   options = dict(max_new_tokens=NEW, progress=False)
   found = by_name(
     evaluate(beyond, EXAMPLES, DOCUMENTS, long, systems, PROMPT, **options)
   )
   truncated = 'context truncated to the window'
-  assert found[truncated].tokens_read == (40 + 89 + 89) / 3
+  for name in (truncated, 'finetuned on uncompressed context'):
+    assert found[name].tokens_read == (40 + 89 + 89) / 3
   config = dataclasses.replace(model.config, max_position_embeddings=140)
   wide = dataclasses.replace(model, config=config)
   expected = by_name(

@@ -66,7 +66,7 @@ class Contexts:
     documents: of the split; other documents' summaries come from among them.
     tokenizer: of what reads them.
     summaries: [n, D] by document id, for the kinds that need them.
-    window: positions of what reads them.
+    window: positions that text may take; summaries are never cut.
   """
 
   def __init__(
@@ -125,7 +125,7 @@ class Contexts:
         beginnings = [
           self.text((key,))[: len(self._vectors(key))] for key in document_ids
         ]
-        return Context(np.concatenate(beginnings)[:room])
+        return Context(np.concatenate(beginnings))
       case ContextKind.OTHER_SUMMARIES:
         document_ids = other_documents(document_ids, self._sorted)
     return Context(np.concatenate([self._vectors(key) for key in document_ids]))

@@ -53,33 +53,22 @@ class Group:
 Plan = list[tuple[Group, Context | None]]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Reader:
-  """What answers for a system, and the positions it may take."""
-
-  model: Model
-  window: int
-
-
 def group_examples(
-  reader: Reader,
-  examples: Sequence[Example],
-  prompt: Prompt,
-  max_new_tokens: int,
+  model: Model, examples: Sequence[Example], prompt: Prompt, max_new_tokens: int
 ) -> list[Group]:
   """The examples by their documents, in the order of the sorted documents.
 
   Raises:
     ValueError: a question exceeds the window.
   """
-  tokenizer, window = reader.model.tokenizer, reader.window
+  window = model.window
   found = collections.defaultdict(list)
   for example in examples:
     found[example.document_ids].append(example)
   groups = []
   for document_ids in sorted(found):
     prompts = [
-      encode_question(tokenizer, prompt, example.question)
+      encode_question(model.tokenizer, prompt, example.question)
       for example in found[document_ids]
     ]
     for example, ids in zip(found[document_ids], prompts):
@@ -94,7 +83,7 @@ def group_examples(
 
 
 def make_plans(
-  readers: Sequence[Reader],
+  models: Sequence[Model],
   groups: Sequence[Sequence[Group]],
   documents: Mapping[str, Document],
   summaries: Mapping[str, np.ndarray],
@@ -118,14 +107,19 @@ def make_plans(
   among = read if len(read) > 1 else sorted(summaries)
   texts = DocumentFile(documents[key] for key in among)
   contexts_of = {
-    reader: Contexts(texts, reader.model.tokenizer, summaries, reader.window)
-    for reader in dict.fromkeys(readers)
+    id(model): Contexts(
+      texts,
+      model.tokenizer,
+      summaries,
+      model.config.max_position_embeddings,
+    )
+    for model in {id(model): model for model in models}.values()
   }
   plans = []
-  for system, reader, mine in zip(systems, readers, groups):
-    contexts, finder = contexts_of[reader], None
+  for system, model, mine in zip(systems, models, groups):
+    contexts, finder = contexts_of[id(model)], None
     if system.retrieval is not None:
-      finder = Finder(system.retrieval, contexts, reader.model.tokenizer)
+      finder = Finder(system.retrieval, contexts, model.tokenizer)
     plan = []
     for whole in mine:
       reserve = whole.longest + max_new_tokens
@@ -135,7 +129,7 @@ def make_plans(
         )
         if context is not None:
           check_room(
-            reader.window,
+            model.window,
             len(context),
             group.longest,
             max_new_tokens,

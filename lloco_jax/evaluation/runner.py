@@ -12,7 +12,7 @@ from lloco_jax.data.examples import Example, check_examples
 from lloco_jax.data.prompts import PLAIN, Prompt
 from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.evaluation.comparison import Answer, SystemResult
-from lloco_jax.evaluation.plans import Reader, group_examples, make_plans
+from lloco_jax.evaluation.plans import group_examples, make_plans
 from lloco_jax.evaluation.scoring import SCORES
 from lloco_jax.evaluation.systems import System
 from lloco_jax.generation.answering import (
@@ -64,7 +64,7 @@ def evaluate(
     max_new_tokens: tokens an answer.
     progress: print a line a system, and the time left.
     base: of the systems on it, where the model is not the base itself; it may
-      have a tokenizer of its own. They keep to its window.
+      have a tokenizer of its own.
     cache: where answers are kept as they come, and found again.
     sampling: how tokens are chosen; the random choices of an example are its
       own, whatever is asked beside it.
@@ -87,20 +87,19 @@ def evaluate(
   for metric in metrics.values():
     for example in examples:
       metric('', example.answers)
-  own = Reader(model, model.window)
-  untouched = own
-  if base is not model or model.beyond:
-    untouched = Reader(base, base.config.max_position_embeddings)
-  readers = [untouched if system.on_base else own for system in systems]
+  models = [base if system.on_base else model for system in systems]
   asked = [
-    (reader, system.prompt(prompt)) for reader, system in zip(readers, systems)
+    (system.on_base and base is not model, system.prompt(prompt))
+    for system in systems
   ]
   groups = {
-    (reader, each): group_examples(reader, examples, each, max_new_tokens)
-    for reader, each in dict.fromkeys([(own, prompt), *asked])
+    (on_base, each): group_examples(
+      base if on_base else model, examples, each, max_new_tokens
+    )
+    for on_base, each in dict.fromkeys([(False, prompt), *asked])
   }
   plans = make_plans(
-    readers,
+    models,
     [groups[each] for each in asked],
     documents,
     summaries,
@@ -108,16 +107,15 @@ def evaluate(
     max_new_tokens,
   )
   ids = [
-    example.id for group in groups[own, prompt] for example in group.examples
+    example.id for group in groups[False, prompt] for example in group.examples
   ]
   order = {key: place for place, key in enumerate(ids)}
   meter = Progress(_positions(plans), 'positions', shown=progress)
   cache = cache or AnswerCache()
   read_answer = answer_text if first_line else whole_text
   results = []
-  for system, reader, plan in zip(systems, readers, plans):
+  for system, chosen, plan in zip(systems, models, plans):
     answers, began, again = [], time.monotonic(), 0
-    chosen = reader.model
     # Finetuning ends answers with the tokenizer's token.
     ends = {*chosen.config.eos_token_ids, chosen.tokenizer.eos_id} - {None}
     stop = sorted(ends)

@@ -94,7 +94,7 @@ _STANDARD = (
     None,
     ContextKind.BUDGET,
     'The base, given as many tokens from the beginning of the text as the '
-    'summaries take and its window holds.',
+    'summaries take.',
   ),
   (
     'full context',
