@@ -11,6 +11,8 @@ import os
 import pathlib
 import platform
 import shlex
+import shutil
+import subprocess
 import sys
 
 from rich.console import Console
@@ -114,7 +116,8 @@ def environment() -> dict:
       versions[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
       continue
-  return {
+  gpu = {'device': name} if (name := _gpu()) else {}
+  return gpu | {
     'command': shlex.join(['python', *sys.argv]),
     'python': platform.python_version(),
     'versions': versions,
@@ -122,6 +125,15 @@ def environment() -> dict:
     'cores': len(os.sched_getaffinity(0)),
     'load_average_at_start': os.getloadavg()[0],
   }
+
+
+def _gpu() -> str:
+  """Name of the first NVIDIA GPU, asked without starting JAX on it."""
+  if os.environ.get('JAX_PLATFORMS') == 'cpu' or not shutil.which('nvidia-smi'):
+    return ''
+  query = ['nvidia-smi', '--query-gpu=name', '--format=csv,noheader']
+  found = subprocess.run(query, capture_output=True, text=True, check=False)
+  return found.stdout.partition('\n')[0].strip()
 
 
 def _processor() -> str:

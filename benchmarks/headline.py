@@ -11,6 +11,9 @@ left out, as in the paper; see compression.py for it.
       --training-lengths 4096 8192 16384 --remat full
 """
 
+from concurrent.futures import ThreadPoolExecutor
+import functools
+import itertools
 import statistics
 import sys
 
@@ -25,12 +28,13 @@ from benchmarks import common
 from benchmarks.network import Network
 
 
-def in_turn(full, short, repeats: int):
+def in_turn(runs, repeats: int):
   """Results of both sides by round; None for one that is out of memory.
 
-  `full` and `short` compile, and give the function to run.
+  `runs` are the functions to run, of the full context and of summaries, None
+  for one whose program does not fit.
   """
-  runs = [_fitting(make) for make in (full, short)]
+  runs = list(runs)
   results = [[], []]
   for turn in range(repeats):
     for side in (0, 1) if turn % 2 else (1, 0):
@@ -115,31 +119,32 @@ def main():
   device = jax.devices()[0].device_kind
   where = common.environment() | {'device': device}
   network = Network(common.shape(args.shape), args.dtype, args.remat)
+  jax.block_until_ready(network.model.unstacked_params)
+  stages = {'answering': args.lengths, 'finetuning': args.training_lengths}
+  jobs = {}
+  for stage, lengths in stages.items():
+    make = getattr(network, stage)
+    for tokens in lengths:
+      vectors = -(-tokens // args.segment) * args.summary_length
+      sides = ((0, tokens + args.question), (vectors, args.question))
+      jobs[stage, tokens] = [
+        functools.partial(make, *side, args.new_tokens) for side in sides
+      ]
+  with ThreadPoolExecutor() as pool:
+    flat = list(pool.map(_fitting, itertools.chain(*jobs.values())))
+  print('compiled', file=sys.stderr)
+  runs = dict(zip(jobs, zip(flat[::2], flat[1::2])))
   first, later, training = [], [], []
-  for tokens in sorted({*args.lengths, *args.training_lengths}):
+  for (stage, tokens), sides in runs.items():
     vectors = -(-tokens // args.segment) * args.summary_length
-    sides = ((0, tokens + args.question), (vectors, args.question))
-    if tokens in args.lengths:
-      results = in_turn(
-        *(
-          lambda side=side: network.answering(*side, args.new_tokens)
-          for side in sides
-        ),
-        args.repeats,
-      )
+    results = in_turn(sides, args.repeats)
+    if stage == 'answering':
       for rows, index in ((first, 0), (later, 1)):
         columns = [column(result, index) for result in results]
         rows.append(row(tokens, vectors, *columns))
-    if tokens in args.training_lengths:
-      results = in_turn(
-        *(
-          lambda side=side: network.finetuning(*side, args.new_tokens)
-          for side in sides
-        ),
-        args.repeats,
-      )
+    else:
       training.append(row(tokens, vectors, *results, invert=True))
-    print(f'{tokens:,} tokens done', file=sys.stderr)
+    print(stage, tokens, results, file=sys.stderr, flush=True)
   tables = {
     'Seconds to the first token': first,
     'Seconds a new token (paper: up to 7.62x, LLaMA2-7B on A100)': later,

@@ -22,6 +22,9 @@ import numpy as np
 
 from benchmarks import common, examples, paired
 
+SIDES = 'mixed', 'one adapter', 'one slot', 'generate'
+MIXED, ONE, SLOT, ALONE = SIDES
+
 
 def _set_up(options: dict):
   """The model, and its adapters by name."""
@@ -32,7 +35,9 @@ def _set_up(options: dict):
   from lloco_jax.nn.lora import LoraConfig, init_adapter
 
   config = common.shape(options['shape'])
-  model = Model(config, init_params(config, jax.random.key(0)), None, '', '')
+  make = jax.jit(init_params, static_argnums=(0, 2))
+  params = make(config, jax.random.key(0), options['dtype'])
+  model = Model(config, params, None, '', '')
   lora = LoraConfig(options['rank'], dropout=0.0)
   adapters = {}
   for index in range(options['adapters']):
@@ -152,6 +157,16 @@ def main():
   parser.add_argument('--shape', default='smollm2-135m', choices=common.SHAPES)
   examples.flags(parser, documents=16, questions=6)
   parser.set_defaults(prompt=24, context=96)
+  parser.add_argument(
+    '--dtype', default='float32', choices=('float32', 'bfloat16')
+  )
+  parser.add_argument(
+    '--sides',
+    nargs='+',
+    choices=SIDES,
+    default=list(SIDES),
+    help="'mixed' and what it is compared with",
+  )
   parser.add_argument('--new-tokens', type=int, default=32, help='at most')
   parser.add_argument('--slots', type=int, default=16)
   parser.add_argument('--steps', type=int, default=8, help='between looks')
@@ -164,22 +179,21 @@ def main():
   )  # fmt: skip
   where = common.environment()
   options = vars(args)
-  mixed, one, slot, alone = 'mixed', 'one adapter', 'one slot', 'generate'
-  measured = paired.measure(
-    [
-      paired.Side(mixed, engine, options),
-      paired.Side(one, engine, options | {'adapters': 1}),
-      paired.Side(slot, engine, options | {'slots': 1}),
-      paired.Side(alone, generate, options),
-    ],
-    args.repeats,
-  )
+  sides = {
+    MIXED: paired.Side(MIXED, engine, options),
+    ONE: paired.Side(ONE, engine, options | {'adapters': 1}),
+    SLOT: paired.Side(SLOT, engine, options | {'slots': 1}),
+    ALONE: paired.Side(ALONE, generate, options),
+  }
+  chosen = [name for name in SIDES if name in {MIXED, *args.sides}]
+  measured = paired.measure([sides[name] for name in chosen], args.repeats)
   count = args.documents * args.questions
-  against_one, *against_single = paired.pair_rows(
-    measured, [(mixed, one), (mixed, slot), (mixed, alone)]
-  )
-  # Other adapters give other answers.
-  del against_one['difference']
+  against = {
+    name: paired.pair_rows(measured, [(MIXED, name)]) for name in chosen[1:]
+  }
+  for row in against.get(ONE, []):
+    # Other adapters give other answers.
+    del row['difference']
   rows = paired.side_rows(measured, 'answers', count)
   for row in rows:
     row['answers a minute'] = 60 * row.pop('answers/s')
@@ -188,15 +202,14 @@ def main():
     where,
     {
       'Serving': rows,
-      'Many adapters against one, by round': [against_one],
-      'Many slots against one request at a time, by round': against_single,
+      **{f'mixed against {name}, by round': r for name, r in against.items()},
     },
     (
       f'{count} requests about {args.documents} contexts of up to '
       f'{args.context} vectors, prompts to {args.prompt} tokens, answers of '
       f'{args.new_tokens // 2} to {args.new_tokens} tokens, greedy, random '
-      f'weights in float32; {args.slots} slots, {args.adapters} adapters of '
-      f'rank {args.rank} on q, k, v, o. The difference is the share of tokens.',
+      f'weights in {args.dtype}; {args.slots} slots, {args.adapters} adapters '
+      f'of rank {args.rank} on q, k, v, o. The difference is a share of tokens.',
     ),
   )
 

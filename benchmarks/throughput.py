@@ -5,13 +5,21 @@ a position for the gradient of an adapter, N of them read only; what the
 backward pass computes again is not counted. A decoding step has to read the
 weights and all keys and values, which is what its share of the bandwidth is of.
 
-    python benchmarks/throughput.py --shape llama2-7b --dtype bfloat16
     python benchmarks/throughput.py --shape llama2-7b --dtype bfloat16 \
-      --quantize int8 --stages decode
+      --cases finetune finetune:xla compress compressor decode decode:32 \
+      decode:int8
+
+A case is a stage and what is special about it: the rows of a batch, a back end
+of attention, int8. Their programs are compiled side by side and run one after
+the other; one that fails costs no other.
 """
 
+from concurrent.futures import ThreadPoolExecutor
+import contextlib
+import dataclasses
 import statistics
 import sys
+import traceback
 
 # The repository in place of this folder, where `compression`, a package of
 # Python 3.14, has a namesake.
@@ -22,6 +30,7 @@ import jax
 
 from benchmarks import common
 from benchmarks.network import Network
+from benchmarks.profiles import busiest
 from lloco_jax.nn.attention import BACKENDS, use_backend
 from lloco_jax.nn.lora import LoraConfig
 from lloco_jax.planning import flops
@@ -38,7 +47,7 @@ LIMITS = {
 PROMPT, ANSWER = 48, 16
 
 
-def finetune(network, args):
+def finetune(network, args, rows):
   """A function to time, its positions, operations and bytes to read."""
   tokens = args.context + args.questions * (PROMPT + ANSWER)
   pairs = flops.causal_pairs(args.context, args.context)
@@ -47,13 +56,11 @@ def finetune(network, args):
   each = flops.training_flops(
     network.config, tokens, pairs, args.questions * ANSWER, LoraConfig()
   )
-  run = network.finetuning(
-    args.context, PROMPT, ANSWER, args.rows, args.questions
-  )
-  return run, args.rows * tokens, args.rows * each, None
+  run = network.finetuning(args.context, PROMPT, ANSWER, rows, args.questions)
+  return run, rows * tokens, rows * each, None
 
 
-def compressor(network, args):
+def compressor(network, args, rows):
   count, width, k = 4, args.segment, network.config.summary_length
   tokens = pairs = 0
   for index in range(count):
@@ -65,20 +72,20 @@ def compressor(network, args):
   each = flops.training_flops(
     network.config, tokens, pairs, count * width, LoraConfig()
   )
-  run = network.compressor_training(args.rows, count, width)
-  return run, args.rows * count * width, args.rows * each, None
+  run = network.compressor_training(rows, count, width)
+  return run, rows * count * width, rows * each, None
 
 
-def compress(network, args):
+def compress(network, args, rows):
   queries = args.segment + network.config.summary_length
   pairs = flops.causal_pairs(queries, queries + args.earlier)
   each = flops.forward_flops(network.config, queries, pairs, 0)
-  run = network.compressing(args.rows, args.segment, args.earlier)
-  return run, args.rows * args.segment, args.rows * each, None
+  run = network.compressing(rows, args.segment, args.earlier)
+  return run, rows * args.segment, rows * each, None
 
 
-def decode(network, args):
-  rows, length = args.decode_rows, args.context + PROMPT
+def decode(network, args, rows):
+  length = args.context + PROMPT
   run = network.answering(args.context, PROMPT, args.new_tokens, rows)
   each = flops.forward_flops(network.config, 1, length, 1, LoraConfig())
   c = network.config
@@ -101,19 +108,60 @@ STAGES = {
 }
 
 
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """What is timed: a stage, and what is special about it."""
+
+  stage: str
+  rows: int = 1
+  backend: str = ''
+  quantization: str = ''
+
+  @classmethod
+  def parse(cls, text: str):
+    stage, _, words = text.partition(':')
+    if stage not in STAGES:
+      raise ValueError(f"'{stage}' is none of {', '.join(STAGES)}.")
+    case = cls(stage)
+    for word in filter(None, words.split(',')):
+      if word.isdecimal() and int(word):
+        case = dataclasses.replace(case, rows=int(word))
+      elif word in BACKENDS:
+        case = dataclasses.replace(case, backend=word)
+      elif word == 'int8':
+        case = dataclasses.replace(case, quantization=word)
+      else:
+        raise ValueError(
+          f"'{word}' is neither a number of rows, nor int8, nor one of "
+          f'{", ".join(BACKENDS)}.'
+        )
+    return case
+
+  def made(self, networks, args):
+    """What its stage gives, compiled; None where that fails."""
+    here = contextlib.nullcontext()
+    if self.backend:
+      here = use_backend(self.backend)
+    try:
+      with here:
+        return STAGES[self.stage](networks[self.quantization], args, self.rows)
+    except Exception:
+      traceback.print_exc()
+      return None
+
+
 def main():
   parser = common.flags(__doc__.splitlines()[0], repeats=5)
   parser.add_argument('--shape', default='smollm2-135m', choices=common.SHAPES)
   parser.add_argument(
     '--dtype', default='float32', choices=('float32', 'bfloat16')
   )
-  parser.add_argument('--quantize', default='', help='int8, or nothing')
   parser.add_argument(
-    '--stages', nargs='+', choices=STAGES, default=list(STAGES)
+    '--cases', nargs='+', default=list(STAGES), help='stage[:words], see above'
   )
-  parser.add_argument('--backend', choices=BACKENDS, help='of attention')
-  parser.add_argument('--rows', type=int, default=1)
-  parser.add_argument('--decode-rows', type=int, default=1)
+  parser.add_argument(
+    '--kernels', type=int, default=0, help='busiest ones of each case to tell'
+  )
   parser.add_argument('--context', type=int, default=1536, help='vectors')
   parser.add_argument('--questions', type=int, default=8, help='a row')
   parser.add_argument('--segment', type=int, default=1536, help='tokens')
@@ -122,6 +170,10 @@ def main():
   parser.add_argument('--new-tokens', type=int, default=64)
   parser.add_argument('--remat', default='projections')
   args = parser.parse_args()
+  try:
+    cases = [Case.parse(text) for text in args.cases]
+  except ValueError as error:
+    parser.error(f'--cases: {error}')
   common.shrink(
     args, shape='tiny', context=8, questions=2, segment=16, earlier=8,
     summary_length=4, new_tokens=4,
@@ -131,42 +183,62 @@ def main():
   config = common.shape(
     args.shape, summary_length=args.summary_length, eos_token_id=0
   )
-  network = Network(config, args.dtype, args.remat, args.quantize)
-  most_flops, most_bytes = LIMITS.get(device, (None, None))
+  networks = {}
+  for kind in sorted({case.quantization for case in cases}):
+    networks[kind] = Network(config, args.dtype, args.remat, kind)
+    if any(c.stage == 'decode' for c in cases if c.quantization == kind):
+      jax.block_until_ready(networks[kind].model.unstacked_params)
+  with ThreadPoolExecutor() as pool:
+    made = list(pool.map(lambda case: case.made(networks, args), cases))
+  print('compiled', file=sys.stderr)
+  limits = LIMITS.get(device, (None, None))
   rows = []
-  for name in args.stages:
-    if args.backend:
-      with use_backend(args.backend):
-        rows.append(_row(name, network, args, most_flops, most_bytes))
-    else:
-      rows.append(_row(name, network, args, most_flops, most_bytes))
-    print(f'{name} done', file=sys.stderr)
+  for text, case, each in zip(args.cases, cases, made):
+    rows.append(_row(case, each, args.repeats, limits))
+    print(text, rows[-1], file=sys.stderr, flush=True)
+  tables = {'Throughput': rows}
+  for text, case in zip(args.cases, made):
+    if args.kernels and case:
+      try:
+        tables[f'{text}: its kernels'] = busiest(case[0], args.kernels)
+      except Exception:
+        traceback.print_exc()
   common.report(
     args,
     where,
-    {'Throughput': rows},
+    tables,
     (
-      f'{args.shape} with random weights, {args.dtype}'
-      f'{", " + args.quantize if args.quantize else ""}, LoRA rank 8 on q, k, '
-      f'v, o; remat {args.remat}; attention by {args.backend or "default"}. '
-      'A share is of the peak of the device, - where that is not known.',
+      f'{args.shape} with random weights, {args.dtype}, LoRA rank 8 on q, k, '
+      f'v, o; remat {args.remat}. A share is of the peak of the device; - '
+      'where it is not known, or the case failed.',
     ),
   )
 
 
-def _row(name, network, args, most_flops, most_bytes) -> dict:
-  run, positions, operations, read = STAGES[name](network, args)
-  run()
-  seconds = statistics.median(run() for _ in range(args.repeats))
-  rate = operations / seconds
+def _row(case: Case, made, repeats: int, limits) -> dict:
+  most_flops, most_bytes = limits
+  seconds = positions = operations = read = None
+  if made:
+    run, positions, operations, read = made
+    try:
+      run()
+      seconds = statistics.median(run() for _ in range(repeats))
+    except jax.errors.JaxRuntimeError:
+      traceback.print_exc()
+  rate = seconds and operations / seconds
   return {
-    'stage': name,
+    'stage': case.stage,
+    'rows': case.rows,
+    'attention': case.backend or 'default',
+    'base': case.quantization or 'float',
     'seconds': seconds,
-    'tokens/s': positions / seconds,
-    'TFLOP/s': rate / 1e12,
-    'of peak': most_flops and rate / most_flops,
-    'GB/s': read and read / seconds / 1e9,
-    'of bandwidth': read and most_bytes and read / seconds / most_bytes,
+    'tokens/s': seconds and positions / seconds,
+    'TFLOP/s': rate and rate / 1e12,
+    'of peak': most_flops and rate and rate / most_flops,
+    'GB/s': seconds and read and read / seconds / 1e9,
+    'of bandwidth': (
+      seconds and read and most_bytes and read / seconds / most_bytes
+    ),
   }
 
 

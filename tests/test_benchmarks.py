@@ -120,15 +120,17 @@ def test_prefix_reuse_counts_positions(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('flags', [(), ('--quantize', 'int8')])
-def test_throughput_has_a_row_a_stage(flags, tmp_path):
-  stages = ('finetune', 'compress', 'decode') if flags else ()
-  chosen = ('--stages', *stages) if stages else ()
-  (rows,) = run('throughput', tmp_path, *flags, *chosen)
-  found = [row['stage'] for row in rows]
-  assert found == list(
-    stages or ('finetune', 'compressor', 'compress', 'decode')
-  )
+def test_throughput_has_a_row_a_case(tmp_path):
+  cases = ('finetune', 'compressor', 'compress:xla', 'decode', 'decode:2,int8')
+  (rows,) = run('throughput', tmp_path, '--cases', *cases)
+  words = 'stage', 'rows', 'attention', 'base'
+  assert [tuple(row[word] for word in words) for row in rows] == [
+    ('finetune', 1, 'default', 'float'),
+    ('compressor', 1, 'default', 'float'),
+    ('compress', 1, 'xla', 'float'),
+    ('decode', 1, 'default', 'float'),
+    ('decode', 2, 'default', 'int8'),
+  ]
   for row in rows:
     assert min(row['seconds'], row['tokens/s'], row['TFLOP/s']) > 0
     assert (row['GB/s'] is None) == (row['stage'] != 'decode')
@@ -146,7 +148,8 @@ def test_headline_has_a_row_a_length(tmp_path):
 
 @pytest.mark.slow
 def test_serving_answers_the_same_in_any_number_of_slots(tmp_path):
-  sides, (adapters,), slots = run('serving', tmp_path)
+  sides, (adapters,), *slots = run('serving', tmp_path)
+  slots = [row for (row,) in slots]
   assert [side['side'] for side in sides] == [
     'mixed', 'one adapter', 'one slot', 'generate',
   ]  # fmt: skip

@@ -98,10 +98,14 @@ def prefill(
     context,
     context_lengths,
     offsets,
-    groups,
+    # A single question has nobody to be kept apart from, and attention that
+    # is causal alone needs no mask as large as its scores.
+    groups if questions > 1 else None,
     adapter,
     adapter_ids,
   )
+  shared = jnp.full(context.shape[:2], SHARED, groups.dtype)
+  groups = jnp.concatenate([shared, groups], axis=1)
   last = jnp.arange(questions) * width + jnp.maximum(prompt_lengths, 1) - 1
   last = last + context.shape[1]
   hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
@@ -123,7 +127,7 @@ def prefill(
   return logits(params, config, hidden), Cache(
     layers,
     jnp.pad(positions.key, free, constant_values=UNSEEN),
-    jnp.pad(positions.key_groups, free, constant_values=SHARED),
+    jnp.pad(groups, free, constant_values=SHARED),
   )
 
 

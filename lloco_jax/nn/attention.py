@@ -117,9 +117,10 @@ def attention(
   """
   t, s = query.shape[1], key.shape[1]
   slots_tell = key_groups is None or shared is not None
-  if block is None and slots_tell and t > query_block(s):
-    name = backend()
-    if name == 'splash' and splash.can(query, s, key_groups is not None):
+  if block is None and slots_tell:
+    name, many = backend(), t > query_block(s)
+    grouped = key_groups is not None
+    if name == 'splash' and many and splash.can(query, s, grouped):
       return _splash(query, key, value, key_positions, query_groups, shared)
     if name == 'cudnn' and cudnn.can(query):
       positions = (query_positions, key_positions, query_groups, key_groups)

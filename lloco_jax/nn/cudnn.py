@@ -10,13 +10,15 @@ import jax.numpy as jnp
 
 # Head sizes that every generation of GPUs from Ampere on computes.
 MOST_HEAD_SIZE = 128
+# Fewer read a prompt, or decode.
+LEAST_QUERIES = 128
 
 
 def can(query) -> bool:
   """Whether cuDNN computes such queries [B, T, N, H]."""
-  h = query.shape[-1]
+  t, h = query.shape[1], query.shape[-1]
   half = query.dtype in (jnp.bfloat16, jnp.float16)
-  return half and h % 8 == 0 and h <= MOST_HEAD_SIZE
+  return half and t >= LEAST_QUERIES and h % 8 == 0 and h <= MOST_HEAD_SIZE
 
 
 def causal_attention(query, key, value, there, implementation='cudnn'):
@@ -35,7 +37,7 @@ def causal_attention(query, key, value, there, implementation='cudnn'):
   order = jnp.argsort(~there, axis=1, stable=True)[..., None, None]
   lengths = jnp.maximum(jnp.sum(there, axis=1, dtype=jnp.int32), 1)
   query, key, value = (
-    jnp.take_along_axis(x, order, axis=1) for x in (query, key, value)
+    _even(jnp.take_along_axis(x, order, axis=1), 1) for x in (query, key, value)
   )
   output = jax.nn.dot_product_attention(
     query,
@@ -50,22 +52,17 @@ def causal_attention(query, key, value, there, implementation='cudnn'):
 
 
 def masked_attention(query, key, value, mask, implementation='cudnn'):
-  """Softmax attention by a mask [B, T, S] of what each query sees.
-
-  The lengths are padded to even ones, without which there is no gradient.
-  """
-  t = query.shape[1]
-
-  def even(x, axis):
-    pads = [(0, 0)] * x.ndim
-    pads[axis] = (0, x.shape[axis] % 2)
-    return jnp.pad(x, pads)
-
+  """Softmax attention by a mask [B, T, S] of what each query sees."""
   output = jax.nn.dot_product_attention(
-    even(query, 1),
-    even(key, 1),
-    even(value, 1),
-    mask=even(even(mask, 1), 2)[:, None],
+    *(_even(x, 1) for x in (query, key, value)),
+    mask=_even(_even(mask, 1), 2)[:, None],
     implementation=implementation,
   )
-  return output[:, :t]
+  return output[:, : query.shape[1]]
+
+
+def _even(x, axis: int):
+  """Padded to an even length; cuDNN has no gradient of odd ones."""
+  pads = [(0, 0)] * x.ndim
+  pads[axis] = (0, x.shape[axis] % 2)
+  return jnp.pad(x, pads)
