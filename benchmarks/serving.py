@@ -209,7 +209,7 @@ def main():
       f'{args.context} vectors, prompts to {args.prompt} tokens, answers of '
       f'{args.new_tokens // 2} to {args.new_tokens} tokens, greedy, random '
       f'weights in {args.dtype}; {args.slots} slots, {args.adapters} adapters '
-      f'of rank {args.rank} on q, k, v, o. The difference is a share of tokens.',
+      f'of rank {args.rank} on q, k, v, o. The difference is of tokens.',
     ),
   )
 

@@ -67,7 +67,8 @@ def model():
   # A folder, a .gguf file, a hub name, or 'smollm2-135m'.
   config.name = 'smollm2-135m'
   # '' where the checkpoint is an AutoCompressor itself; 'shipped' for the
-  # compressor that comes with the package; or a folder.
+  # compressor that comes with the package, 'shipped:texts' for the one that
+  # learnt from texts alone; or a folder.
   config.compressor = ''
   config.dtype = 'float32'
   # 'int8' for the projections of the layers: half the memory of bfloat16.

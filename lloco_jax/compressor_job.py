@@ -33,12 +33,12 @@ from lloco_jax.runs import (
 from lloco_jax.sharding import to_host
 from lloco_jax.weights.checkpoint import load, load_tokenizer
 from lloco_jax.weights.compressor import (
+  compressor_folder,
   fingerprint,
   load_compressor,
   read_fields,
   save_autocompressor,
   save_compressor,
-  shipped_compressor,
   with_summaries,
 )
 from lloco_jax.weights.published import read_config
@@ -82,9 +82,8 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
   sources = source_names(config)
   _check_lessons(config, sources)
   start_folder = config.start
-  if start_folder == 'shipped':
-    start_folder = shipped_compressor(config.model.name)
   if start_folder:
+    start_folder = compressor_folder(start_folder, config.model.name)
     read_fields(start_folder)
   _check_window(config, sources)
   tokenizer = load_tokenizer(config.model.name)
@@ -211,7 +210,8 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
   report = workdir / 'evaluation'
   if chosen.compressor:
     # That of the workdir's own compressor stays.
-    report = workdir / f'evaluation_of_{pathlib.Path(chosen.compressor).name}'
+    name = pathlib.Path(chosen.compressor).name.replace(':', '_')
+    report = workdir / f'evaluation_of_{name}'
   facts = {
     'compressor': str(folder),
     'fingerprint': model.fingerprint,

@@ -27,8 +27,8 @@ from lloco_jax.nn.quantize import check_quantization
 from lloco_jax.weights.checkpoint import load, quantize
 from lloco_jax.weights.compressor import (
   apply_compressor,
+  compressor_folder,
   read_fields,
-  shipped_compressor,
 )
 
 
@@ -59,9 +59,7 @@ def load_models(config: ConfigDict, compressor='') -> tuple[Model, Model]:
     return base, base
   if kind:
     check_quantization(kind)
-  read_fields(
-    shipped_compressor(config.name) if folder == 'shipped' else folder
-  )
+  read_fields(compressor_folder(folder, config.name))
   base = _load(config, config.name)
   model = apply_compressor(base, folder)
   model = dataclasses.replace(model, beyond=config.beyond_window)

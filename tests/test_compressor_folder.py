@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import jax
@@ -18,9 +19,9 @@ from lloco_jax.weights.compressor import (
   FIELDS,
   SUMMARY_TOKENS,
   apply_compressor,
+  compressor_folder,
   read_fields,
   save_compressor,
-  shipped_compressor,
 )
 from lloco_jax.weights.huggingface import write_safetensors
 
@@ -209,14 +210,23 @@ def test_an_adapter_of_another_shape_is_refused(copied):
 
 def test_shipped_compressors_are_known_by_their_base():
   with pytest.raises(ValueError, match="shipped for 'tiny', only for smoll"):
-    shipped_compressor('tiny')
-  for name in compressor.SHIPPED:
-    fields = read_fields(shipped_compressor(name))
-    assert fields['base'] == name
-    # As the code of today writes it, and of a size that a package can carry.
-    assert {'summary_sharpness', 'segment_length'} <= set(fields)
-    sizes = [path.stat().st_size for path in shipped_compressor(name).iterdir()]
-    assert sum(sizes) < 16_000_000
+    compressor_folder('shipped', 'tiny')
+  with pytest.raises(ValueError, match="use 'shipped' or 'shipped:texts'"):
+    compressor_folder('shipped:songs', 'smollm2-135m')
+  assert compressor_folder('runs/shipped', 'tiny') == pathlib.Path(
+    'runs/shipped'
+  )
+  found = set()
+  for base_name, folders in compressor.SHIPPED.items():
+    for word in folders:
+      folder = compressor_folder(f'shipped:{word}', base_name)
+      found.add(folder)
+      fields = read_fields(folder)
+      assert fields['base'] == base_name
+      # As the code of today writes it, and of a size that a package can carry.
+      assert {'summary_sharpness', 'segment_length'} <= set(fields)
+      assert sum(path.stat().st_size for path in folder.iterdir()) < 16_000_000
+  assert found == set(compressor_folder('shipped', base_name).parent.iterdir())
 
 
 def test_unknown_summary_fields_are_refused(copied):

@@ -197,6 +197,7 @@ def test_configs_of_compressors_run_end_to_end(config, tmp_path, stage, capsys):
   assert flat(chosen).keys() == flat(common.compressor('any')).keys()
   # In bfloat16, as they are.
   chosen.model.name = config.model.name
+  chosen.start = ''
   chosen.data.path = config.data.path
   chosen.data.segments, chosen.data.segment_length = 2, 12
   chosen.data.shortest = min(chosen.data.shortest, 8)

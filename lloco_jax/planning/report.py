@@ -20,8 +20,8 @@ from lloco_jax.planning.memory import (
 from lloco_jax.planning.stages import STAGES, Sizes, lower_stage, make_base
 from lloco_jax.sharding import make_placement
 from lloco_jax.weights.compressor import (
+  compressor_folder,
   read_fields,
-  shipped_compressor,
   summary_fields,
   with_summaries,
 )
@@ -143,8 +143,7 @@ def _network(config):
     return with_summaries(network, config.summary)
   if not folder:
     return network
-  if folder == 'shipped':
-    folder = shipped_compressor(config.model.name)
+  folder = compressor_folder(folder, config.model.name)
   return dataclasses.replace(network, **summary_fields(read_fields(folder)))
 
 

@@ -37,24 +37,35 @@ _SUMMARY_FIELDS = (
 )
 _TENSOR = 'embed_summary.weight'
 _FILES = (FIELDS, SUMMARY_TOKENS, peft.CONFIG, peft.WEIGHTS)
-# Shipped with the package, by the name of their base.
-SHIPPED = {'smollm2-135m': 'smollm2_135m'}
+# Shipped with the package: folders by the name of their base and the word
+# behind 'shipped:', '' for the one that is meant without.
+SHIPPED = {'smollm2-135m': {'': 'smollm2_135m', 'texts': 'smollm2_135m_texts'}}
 _PACKAGE = pathlib.Path(__file__).parent.parent / 'compressors'
 
 
-def shipped_compressor(base_name: str) -> pathlib.Path:
-  """The folder of the compressor that the package ships for a base.
+def compressor_folder(name: str, base_name: str) -> pathlib.Path:
+  """The folder that a config names; 'shipped' and 'shipped:WORD' of a base.
 
   Raises:
-    ValueError: it ships none.
+    ValueError: the package ships none for the base, or none so called.
   """
+  shipped, _, word = str(name).partition(':')
+  if shipped != 'shipped':
+    return pathlib.Path(name)
   if base_name not in SHIPPED:
     raise ValueError(
       f"No compressor is shipped for '{base_name}', only for "
       f'{", ".join(SHIPPED)}; name the folder of one that was trained for it, '
       'or none where the checkpoint is an AutoCompressor itself.'
     )
-  return _PACKAGE / SHIPPED[base_name]
+  folders = SHIPPED[base_name]
+  if word not in folders:
+    words = ', '.join(f"'shipped:{each}'" for each in folders if each)
+    raise ValueError(
+      f"No compressor '{name}' is shipped for '{base_name}'; use 'shipped' or "
+      f'{words}.'
+    )
+  return _PACKAGE / folders[word]
 
 
 def save_compressor(
@@ -184,17 +195,14 @@ def apply_compressor(model: Model, folder='shipped') -> Model:
 
   Args:
     model: the base.
-    folder: of the compressor; 'shipped' is the one that comes with the
-      package.
+    folder: of the compressor, or 'shipped': see `compressor_folder`.
 
   Raises:
     FileNotFoundError: the folder or one of its files is missing.
     ValueError: the compressor is of another base, or damaged; or none is
       shipped for this one; or the base is quantised.
   """
-  if folder == 'shipped':
-    folder = shipped_compressor(model.name)
-  folder = pathlib.Path(folder)
+  folder = compressor_folder(folder, model.name)
   adapter, table = load_compressor(folder, model)
   fields = read_fields(folder)
   config = dataclasses.replace(model.config, **summary_fields(fields))
