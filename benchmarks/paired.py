@@ -84,7 +84,6 @@ def measure(sides: list[Side], repeats: int) -> dict[str, Measured]:
       workers.append(worker)
       # Ours no longer, so that its death ends the wait for an answer.
       theirs.close()
-    for side in sides:
       _answer(pipes[side.name], side.name)
     for turn in range(repeats):
       for side in sides[:: -1 if turn % 2 else 1]:

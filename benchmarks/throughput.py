@@ -108,6 +108,11 @@ STAGES = {
 }
 
 
+_FIGURES = (
+  'seconds', 'tokens/s', 'TFLOP/s', 'of peak', 'GB/s', 'of bandwidth',
+)  # fmt: skip
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
   """What is timed: a stage, and what is special about it."""
@@ -216,30 +221,34 @@ def main():
 
 
 def _row(case: Case, made, repeats: int, limits) -> dict:
-  most_flops, most_bytes = limits
-  seconds = positions = operations = read = None
-  if made:
-    run, positions, operations, read = made
-    try:
-      run()
-      seconds = statistics.median(run() for _ in range(repeats))
-    except jax.errors.JaxRuntimeError:
-      traceback.print_exc()
-  rate = seconds and operations / seconds
-  return {
+  row = {
     'stage': case.stage,
     'rows': case.rows,
     'attention': case.backend or 'default',
     'base': case.quantization or 'float',
-    'seconds': seconds,
-    'tokens/s': seconds and positions / seconds,
-    'TFLOP/s': rate and rate / 1e12,
-    'of peak': most_flops and rate and rate / most_flops,
-    'GB/s': seconds and read and read / seconds / 1e9,
-    'of bandwidth': (
-      seconds and read and most_bytes and read / seconds / most_bytes
-    ),
+    **dict.fromkeys(_FIGURES),
   }
+  if made is None:
+    return row
+  run, positions, operations, read = made
+  try:
+    run()
+    seconds = statistics.median(run() for _ in range(repeats))
+  except jax.errors.JaxRuntimeError:
+    traceback.print_exc()
+    return row
+  most_flops, most_bytes = limits
+  rate = operations / seconds
+  row |= {
+    'seconds': seconds,
+    'tokens/s': positions / seconds,
+    'TFLOP/s': rate / 1e12,
+    'of peak': most_flops and rate / most_flops,
+  }
+  if read:
+    row['GB/s'] = read / seconds / 1e9
+    row['of bandwidth'] = most_bytes and read / seconds / most_bytes
+  return row
 
 
 if __name__ == '__main__':
