@@ -2,13 +2,14 @@
 
 import importlib
 import math
+import pathlib
 
 from conftest import ROOT
 from official_files import WRITERS
 import pytest
 
 from configs import common, small
-from lloco_jax.data.longbench import TASKS
+from lloco_jax.data.longbench import PAPER_TASKS, TASKS
 from lloco_jax.data.prompts import PROMPTS, Prompt
 from lloco_jax.evaluation.scoring import METRICS
 from lloco_jax.evaluation.systems import FINETUNED_ON
@@ -216,6 +217,20 @@ def test_ones_own_data_is_used_without_limits(model):
   assert not any(config.data[name] for name in limits)
 
 
+_PROMPT = {'prompt.prefix', 'prompt.question', 'prompt.answer'}
+_ALSO_SMALL = {
+  'needle': _PROMPT,
+  'qmsum': {'data.source', 'data.part', 'compression.token_cap'},
+  'quality': {'compression.token_cap'},
+  'longbench': {
+    'compression.token_cap',
+    'evaluation.adapters.lloco',
+    'evaluation.max_new_tokens',
+    *_PROMPT,
+  },
+}
+
+
 @pytest.mark.parametrize('name', small.EXPERIMENTS)
 def test_small_experiments_are_those_of_the_data_set_but_for_their_size(name):
   ours, theirs = flat(small.get_config(name)), flat(load(name, 'smollm2'))
@@ -233,13 +248,25 @@ def test_small_experiments_are_those_of_the_data_set_but_for_their_size(name):
     'training.optimizer.learning_rate',
     'training.checkpoint_every',
     'evaluation.retrieval',
-  }
+  } | _ALSO_SMALL.get(name, set())
   if name == 'needle':
     return
-  assert 0 < ours['data.train_examples'] <= 1500
   assert 0 < ours['data.validation_examples'] <= 200
-  # Fewer documents would say little about unseen ones.
-  assert ours['data.validation_documents'] >= 20
+  if name != 'longbench':
+    assert 0 < ours['data.train_examples'] <= 1500
+    # Fewer documents would say little about unseen ones.
+    assert ours['data.validation_documents'] >= 20
+
+
+@pytest.mark.parametrize('task', PAPER_TASKS)
+def test_small_tasks_of_longbench_are_answered_by_a_trained_adapter(task):
+  config = small.get_config(f'longbench,{task}')
+  assert config.name == f'small_longbench_{task}'
+  assert config.data.part == task
+  teacher = pathlib.Path(config.evaluation.adapters.lloco).parts[1]
+  taught = small.get_config(teacher.removeprefix('small_'))
+  assert teacher == taught.name
+  assert config.prompt == taught.prompt
 
 
 def test_a_small_experiment_that_is_not_there():
