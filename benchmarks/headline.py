@@ -105,6 +105,11 @@ def main():
   parser.add_argument('--question', type=int, default=32, help='tokens')
   parser.add_argument('--new-tokens', type=int, default=16)
   parser.add_argument('--remat', default='projections', help='in finetuning')
+  parser.add_argument(
+    '--unstacked',
+    action='store_true',
+    help='read with unstacked layers, too: keys and values exist once',
+  )
   args = parser.parse_args()
   common.shrink(
     args,
@@ -124,6 +129,8 @@ def main():
   jobs = {}
   for stage, lengths in stages.items():
     make = getattr(network, stage)
+    if stage == 'answering':
+      make = functools.partial(make, unstacked=args.unstacked)
     for tokens in lengths:
       vectors = -(-tokens // args.segment) * args.summary_length
       sides = ((0, tokens + args.question), (vectors, args.question))

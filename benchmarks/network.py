@@ -50,20 +50,27 @@ class Network:
     return jax.random.normal(jax.random.key(2), shape, dtype)
 
   def answering(
-    self, vectors: int, prompt_tokens: int, new_tokens: int, rows: int = 1
-  ):
-    """A function that answers once: seconds to first token, and by token."""
+    self, vectors: int, prompt_tokens: int, new_tokens: int, rows: int = 1,
+    unstacked: bool = False,
+  ):  # fmt: skip
+    """A function that answers once: seconds to first token, and by token.
+
+    `unstacked` reads with unstacked layers, too: see `prefill`.
+    """
     context = self.summaries(vectors, rows)
     prompt = jnp.asarray(self.random_ids(prompt_tokens), jnp.int32)
     prompts = jnp.tile(prompt, (rows, 1, 1))
     sizes = jnp.full((rows,), vectors), jnp.full((rows, 1), prompt_tokens)
     reads = (context, sizes[0], prompts, sizes[1])
+    weights = self.model.unstacked_params
+    reader = (self.params, self.adapter)
+    if unstacked:
+      reader = (weights, self.unstacked_adapter)
     read = prefill.lower(
-      self.params, self.config, *reads, self.adapter, None, new_tokens
+      reader[0], self.config, *reads, reader[1], None, new_tokens
     ).compile()
     length = sizes[0][:, None] + sizes[1]
     first, cache = read.out_info
-    weights = self.model.unstacked_params
     ends = (self.unstacked_adapter, None, jax.random.key(0))
     # The first token comes from the prefill.
     steps = (new_tokens + 1, 0.0, 1.0, ())
@@ -73,7 +80,7 @@ class Network:
 
     def run():
       start = time.perf_counter()
-      first, cache = read(self.params, *reads, self.adapter, None)
+      first, cache = read(reader[0], *reads, reader[1], None)
       jax.block_until_ready(first)
       middle = time.perf_counter()
       jax.block_until_ready(write(weights, first, cache, length, *ends))

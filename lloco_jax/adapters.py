@@ -20,8 +20,8 @@ from lloco_jax.finetuning.questions import (
   row_batches,
 )
 from lloco_jax.model import Model
-from lloco_jax.nn.llama import REMAT_POLICIES
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
+from lloco_jax.nn.remat import REMAT_POLICIES
 
 
 def finetune(
@@ -54,7 +54,7 @@ def finetune(
     seed: of the adapter's start, the order and the dropout.
     workdir: folder of checkpoints and metrics, from which the same call goes
       on after it was stopped; None keeps none.
-    remat: what is kept for the backward pass, see nn/llama.py; a 7B base
+    remat: what is kept for the backward pass, see nn/remat.py; a 7B base
       needs 'full', which keeps least, on a device of 16 GB.
 
   Raises:

@@ -10,7 +10,7 @@ from lloco_jax.compressor_job import evaluate_compressor, train_compressor
 from lloco_jax.finetuning_job import evaluate as evaluate_finetuning
 from lloco_jax.finetuning_job import finetune
 from lloco_jax.library_job import finetune_library, refuse_evaluation
-from lloco_jax.nn.llama import REMAT_POLICIES
+from lloco_jax.nn.remat import REMAT_POLICIES
 from lloco_jax.processes import one_voice, start_processes
 from lloco_jax.sharding import check_rows, make_placement, use
 

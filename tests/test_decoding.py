@@ -139,6 +139,41 @@ def test_stacked_layers_decode_alike(adapted, monkeypatch):
   assert generate(ids, context, **options).tolist() == expected.tolist()
 
 
+def test_unstacked_layers_read_alike():
+  model, adapter = tiny.model(), tiny.adapter(1)
+  unstacked = adapter.replace(weights=llama.unstack_layers(adapter.weights))
+  reads = (jnp.zeros((1, 0, D)), jnp.zeros(1, jnp.int32))
+  reads = (*reads, tiny.ids(0, 1, 1, 6), jnp.asarray([[5]]))
+  expected, actual = (
+    prefill(params, CONFIG, *reads, lora, new_slots=3)
+    for params, lora in (
+      (model.params, adapter),
+      (model.unstacked_params, unstacked),
+    )
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    actual,
+    expected,
+  )
+
+
+def test_reading_with_stacked_layers_holds_no_cache_twice():
+  """What is there beside the buffers does not grow with the layers."""
+  reads = (jnp.zeros((1, 0, D)), jnp.zeros(1, jnp.int32))
+  reads = (*reads, tiny.ids(0, 1, 1, 2048), jnp.asarray([[2048]]))
+
+  def beside(layers):
+    config = dataclasses.replace(CONFIG, num_hidden_layers=layers)
+    params = jax.eval_shape(
+      lambda: llama.init_params(config, jax.random.key(0))
+    )
+    program = prefill.lower(params, config, *reads, stacked=True).compile()
+    return program.memory_analysis().temp_size_in_bytes
+
+  assert beside(16) == beside(2)
+
+
 def test_questions_behind_one_context_equal_one_row_each():
   """One of them is not there."""
   model = tiny.model()

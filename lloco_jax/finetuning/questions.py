@@ -201,7 +201,7 @@ def question_task(
     model: the base.
     adapter: to begin with.
     batches: with the text, where there is a teacher.
-    remat: see nn/llama.py.
+    remat: see nn/remat.py.
     teacher: reads the text itself; of the base's shape, with its head.
     distillation: weight of the divergence from what the teacher says of an
       answer's tokens; that of the answers themselves is the rest to 1.

@@ -23,7 +23,7 @@ from lloco_jax.nn.llama import (
   logits,
 )
 from lloco_jax.nn.lora import Adapter
-from lloco_jax.nn.placement import constrain, placement_in_use
+from lloco_jax.nn.placement import placement_in_use
 
 
 @struct.dataclass
@@ -73,7 +73,9 @@ def prefill(
   """Reads contexts and prompts.
 
   Args:
-    params: base parameters, layers stacked.
+    params: base parameters, layers stacked. Unstacked ones, with an unstacked
+      adapter, take longer to compile, but keys and values of a text too long
+      to be held twice are made once, where decoding wants them.
     config: the base's config.
     context: [B, C, D]; context_lengths: [B].
     prompts: [B, Q, T] ids, padded on the right; prompt_lengths: [B, Q],
@@ -103,6 +105,7 @@ def prefill(
     groups if questions > 1 else None,
     adapter,
     adapter_ids,
+    free=new_slots,
   )
   shared = jnp.full(context.shape[:2], SHARED, groups.dtype)
   groups = jnp.concatenate([shared, groups], axis=1)
@@ -110,17 +113,10 @@ def prefill(
   last = last + context.shape[1]
   hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
 
-  def room(kept):
-    pads = [(0, 0)] * kept.ndim
-    pads[-2] = (0, new_slots)
-    return constrain(jnp.pad(kept, pads), 'batch', 'kv_heads', None, None)
-
-  kept = kept.turned
-  if stacked:
-    layers = jax.tree.map(room, kept)
-  else:
+  layers = kept
+  if isinstance(kept, KeyValues) and not stacked:
     layers = [
-      KeyValues(room(kept.key[i]), room(kept.value[i]))
+      KeyValues(kept.key[i], kept.value[i])
       for i in range(config.num_hidden_layers)
     ]
   free = ((0, 0), (0, new_slots))

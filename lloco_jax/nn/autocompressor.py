@@ -112,7 +112,7 @@ def compress_segment(
     state: of the segments before; its prefix needs room for its vectors.
     adapter: compresses with an adapter (training of a compressor).
     dropout_key: turns the adapter's dropout on.
-    remat: see nn/llama.py.
+    remat: see nn/remat.py.
 
   Returns:
     Hidden states [B, T + K, D] of the segment's and the summary tokens; and
@@ -248,6 +248,7 @@ def read(
   adapter_ids=None,
   dropout_key=None,
   remat: str = 'none',
+  free: int | None = None,
 ):
   """Reads tokens behind a context of summary vectors or embeddings.
 
@@ -263,7 +264,7 @@ def read(
     offsets: [B, T] position behind the context, UNSEEN for padding; None
       for 0, 1, 2, ...
     groups: [B, T] from 1 up, SHARED for all to see; None without packing.
-    adapter, adapter_ids, dropout_key, remat: see `hidden_states`.
+    adapter, adapter_ids, dropout_key, remat, free: see `hidden_states`.
 
   Returns:
     Hidden states [B, C + T, D] of context and tokens, their keys and
@@ -302,5 +303,6 @@ def read(
     adapter_ids,
     dropout_key=dropout_key,
     remat=remat,
+    free=free,
   )
   return hidden, new, positions

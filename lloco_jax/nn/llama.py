@@ -16,21 +16,8 @@ from lloco_jax.nn.attention import attention, cached_attention
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter, LoraLinear, scaled_weights
 from lloco_jax.nn.placement import constrain
+from lloco_jax.nn.remat import REMAT_POLICIES
 from lloco_jax.nn.rotary import rotary_tables, rotate
-
-# What the backward pass keeps of a layer; the rest is computed again.
-# 'projections' costs 5% more FLOPs than keeping everything and a tenth of
-# the memory; 'full' keeps nothing but the layer's input.
-REMAT_POLICIES = {
-  'none': None,
-  'projections': jax.checkpoint_policies.save_only_these_names(
-    'qkv', 'attention', 'gate', 'up'
-  ),
-  'attention': jax.checkpoint_policies.save_only_these_names(
-    'qkv', 'attention'
-  ),
-  'full': jax.checkpoint_policies.nothing_saveable,
-}
 
 
 @struct.dataclass
@@ -82,12 +69,14 @@ class RMSNorm(nn.Module):
 class Attention(nn.Module):
   """Grouped-query attention over the cache and what is new.
 
-  Gives keys and values of the first `kept` positions, None for all.
+  Gives keys and values of the first `kept` positions, None for all; or, where
+  `free` is given, of all, turned, with so many free slots behind them.
   """
 
   config: LlamaConfig
   dropout: float
   kept: int | None = None
+  free: int | None = None
 
   @nn.compact
   def __call__(self, x, cache, rotary, positions, adapter_ids, slot):
@@ -143,7 +132,13 @@ class Attention(nn.Module):
     mixed = mixed.reshape(*mixed.shape[:2], heads * c.head_dim)
     if self.kept is not None:
       new = jax.tree.map(lambda leaf: leaf[:, : self.kept], new)
+    if self.free is not None:
+      new = jax.tree.map(self._with_free_slots, new.turned)
     return project('o_proj', mixed, c.hidden_size), new
+
+  def _with_free_slots(self, turned):
+    pads = ((0, 0), (0, 0), (0, self.free), (0, 0))
+    return constrain(jnp.pad(turned, pads), 'batch', 'kv_heads', None, None)
 
 
 class Mlp(nn.Module):
@@ -174,14 +169,14 @@ class Block(nn.Module):
   config: LlamaConfig
   dropout: float
   kept: int | None = None
+  free: int | None = None
 
   @nn.compact
   def __call__(self, x, cache, rotary, positions, adapter_ids, slot):
     c = self.config
     normed = RMSNorm(c.rms_norm_eps, name='input_layernorm')(x)
-    mixed, new = Attention(c, self.dropout, self.kept, name='self_attn')(
-      normed, cache, rotary, positions, adapter_ids, slot
-    )
+    attend = Attention(c, self.dropout, self.kept, self.free, name='self_attn')
+    mixed, new = attend(normed, cache, rotary, positions, adapter_ids, slot)
     x = constrain(x + mixed, 'batch', None, None)
     normed = RMSNorm(c.rms_norm_eps, name='post_attention_layernorm')(x)
     x = x + Mlp(c, self.dropout, name='mlp')(normed, adapter_ids)
@@ -238,6 +233,7 @@ class Llama(nn.Module):
   remat: str = 'none'
   stacked: bool = True
   kept: int | None = None
+  free: int | None = None
   in_place: bool = False
 
   def setup(self):
@@ -257,10 +253,11 @@ class Llama(nn.Module):
         split_rngs={'params': True, 'dropout': True},
         in_axes=(*(() if self.in_place else (0,)), *[nn.broadcast] * 4),
         length=c.num_hidden_layers,
-      )(c, self.dropout, self.kept)
+      )(c, self.dropout, self.kept, self.free)
     else:
       self.layers = [
-        block(c, self.dropout, self.kept) for _ in range(c.num_hidden_layers)
+        block(c, self.dropout, self.kept, self.free)
+        for _ in range(c.num_hidden_layers)
       ]
     self.norm = RMSNorm(c.rms_norm_eps)
     if not c.tie_word_embeddings:
@@ -277,8 +274,11 @@ class Llama(nn.Module):
     else:
       new = []
       for index, layer in enumerate(self.layers):
-        x, kept = layer(x, cache[index] if cache else None, *rest)
-        new.append(kept)
+        x, own = layer(x, cache[index] if cache else None, *rest)
+        if self.free is not None:
+          # Or they might be turned at the end, all at once.
+          x, own = jax.lax.optimization_barrier((x, own))
+        new.append(own)
     return self.norm(x), new
 
   def logits(self, hidden):
@@ -323,6 +323,7 @@ def hidden_states(
   dropout_key=None,
   remat: str = 'none',
   kept: int | None = None,
+  free: int | None = None,
 ):
   """Runs the layers and the final norm.
 
@@ -341,10 +342,11 @@ def hidden_states(
     remat: key of REMAT_POLICIES.
     kept: of how many of the T positions, the first ones, keys and values are
       returned, since those of a long text are large; None for all.
+    free: makes buffers of them, with so many free slots behind the T.
 
   Returns:
     Hidden states [B, T, D] after the final norm, and KeyValues: of the kept
-    positions, or the written buffers when `slot` is given.
+    positions, or buffers when `slot` or `free` is given.
   """
   module = Llama(
     config,
@@ -352,6 +354,7 @@ def hidden_states(
     remat=remat,
     stacked='layers' in params,
     kept=kept,
+    free=free,
     in_place=slot is not None,
   )
   variables = {'params': params}
