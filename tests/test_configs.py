@@ -248,6 +248,7 @@ def test_small_experiments_are_those_of_the_data_set_but_for_their_size(name):
     'training.optimizer.learning_rate',
     'training.checkpoint_every',
     'evaluation.retrieval',
+    'evaluation.passage_tokens',
   } | _ALSO_SMALL.get(name, set())
   if name == 'needle':
     return
