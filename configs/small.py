@@ -42,7 +42,7 @@ _SIZES = {
   'quality': ((6, 72), (20, 40)),
   'longbench': ((0, 0), (4, 4)),
 }
-_LONGEST = 6144
+_LONGEST = 4096
 # Of a needle a document has one, at each of ten depths.
 _NEEDLE_LENGTHS = (1000, 2000, 4000)
 _SUMMARIES = ('gov_report', 'qmsum', 'multi_news')
@@ -68,6 +68,7 @@ def get_config(argument='fairytaleqa'):
     config.data.needle.lengths = _NEEDLE_LENGTHS
     config.data.needle.validation_repeats = 1
     config.prompt = common.prompt('plain')
+    config.adapters = ('lloco',)
   if name == 'qmsum':
     # The official files, which have what trains.
     config.data.source, config.data.part = 'qmsum', ''

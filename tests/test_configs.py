@@ -219,7 +219,7 @@ def test_ones_own_data_is_used_without_limits(model):
 
 _PROMPT = {'prompt.prefix', 'prompt.question', 'prompt.answer'}
 _ALSO_SMALL = {
-  'needle': _PROMPT,
+  'needle': {'adapters', *_PROMPT},
   'qmsum': {'data.source', 'data.part', 'compression.token_cap'},
   'quality': {'compression.token_cap'},
   'longbench': {
