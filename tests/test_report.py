@@ -92,7 +92,7 @@ def test_report_holds_all_parts(results, tmp_path):
   text = path.read_text('utf-8')
   assert text.startswith('# The demo\n')
   for system in results.systems:
-    assert text.count(f'| {system.name} |') == 2 + (system.name in CONTROLS)
+    assert text.count(f'| {system.name} |') == 2 + (system.name != 'LLoCO')
     assert f'**{system.name}**: It is' in text
   assert '"nested": {' in text
   assert '### Device\n\nCPU' in text

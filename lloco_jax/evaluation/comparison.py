@@ -54,9 +54,10 @@ class Results:
   """Systems side by side on one metric, named as in evaluation/scoring.py.
 
   `scores` has an interval for each system's name, `differences` one for each
-  control: the main system's score less the control's over the questions that
-  both answered. `tokens_per_vector` are tokens of text that a summary vector
-  stands for, over all documents asked about; None where it is not known.
+  but the main system's, controls first: its score less theirs over the
+  questions that both answered. `tokens_per_vector` are tokens of text that a
+  summary vector stands for, over all documents asked about; None where it is
+  not known.
   """
 
   metric: str
@@ -81,7 +82,7 @@ def compare_systems(
   level: float = 0.95,
   tokens_per_vector: float | None = None,
 ) -> Results:
-  """Scores every system and pairs the main one with each control.
+  """Scores every system and pairs the main one with each of the others.
 
   A system without answers (nothing fitted its window) is kept, unscored.
 
@@ -91,6 +92,7 @@ def compare_systems(
   _check_systems(systems, metric, controls, main_system)
   bootstrap = dict(samples=samples, seed=seed, level=level)
   by_name = {system.name: system for system in systems}
+  others = [name for name in by_name if name not in (main_system, *controls)]
   return Results(
     metric=metric,
     main_system=main_system,
@@ -101,7 +103,7 @@ def compare_systems(
     },
     differences={
       name: _difference(by_name[main_system], by_name[name], metric, bootstrap)
-      for name in controls
+      for name in (*controls, *others)
     },
     tokens_per_vector=tokens_per_vector,
     **bootstrap,

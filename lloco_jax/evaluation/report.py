@@ -58,7 +58,7 @@ def terminal_table(
   main = [system.name == results.main_system for system in results.systems]
   styles = ['bold' if is_main else '' for is_main in main]
   console.print(_rich_table(wording.score_headers(results), rows, styles))
-  if results.controls:
+  if results.differences:
     rows = [
       wording.difference_cells(name, difference)
       for name, difference in results.differences.items()
@@ -145,9 +145,9 @@ def write_report(
     *_descriptions(results),
     _how_to_read(results),
   ]
-  if results.controls:
+  if results.differences:
     sections += [
-      f'## {_escape(results.main_system)} minus each control',
+      f'## {_escape(results.main_system)} minus each other system',
       'Paired over the questions that both answered.',
       _markdown_table(
         wording.difference_headers(results),

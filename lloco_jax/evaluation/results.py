@@ -1,7 +1,7 @@
 """The two files of an evaluation: results.json and predictions.jsonl.
 
 `results.json` holds one entry a system and the paired differences of the main
-system to each control; `predictions.jsonl` holds one line an answer and
+system to the others; `predictions.jsonl` holds one line an answer and
 system. Scores are from 0 to 1, times in seconds; null is what is unknown.
 """
 

@@ -14,10 +14,10 @@ _FEW_DOCUMENTS = 20
 
 
 def findings(results: Results) -> list[str]:
-  """What the paired differences show and what they do not, in sentences."""
+  """What differences to controls show and what they do not, in sentences."""
   claims = [
-    _claim(results.main_system, name, difference)
-    for name, difference in results.differences.items()
+    _claim(results.main_system, name, results.differences[name])
+    for name in results.controls
   ]
   if not claims:
     claims = ['No control was evaluated, so there is nothing to claim.']
@@ -98,7 +98,7 @@ def difference_headers(results: Results) -> list[str]:
 
 
 def difference_cells(name: str, difference: Interval) -> list[str]:
-  """One control's row under `difference_headers`."""
+  """Another system's row under `difference_headers`."""
   return [
     name,
     f'{100 * difference.mean:+.1f}' if difference.count else _UNKNOWN,
