@@ -12,7 +12,7 @@ the data sets' own adapters on QuALITY alone.
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md):
 41.6 h on v5e-1, 3.9 h on v5e-8, 19.8 h on 80gb-1, 2.5 h on 80gb-8. Memory a
-device: at most 13.3 GiB on v5e-1, 14.4 on v5e-8, 36 on 80gb-1 and on 80gb-8, of
+device: at most 12.9 GiB on v5e-1, 14.4 on v5e-8, 36 on 80gb-1 and on 80gb-8, of
 which those of GPUs are reckoned from what a TPU needs.
 """
 

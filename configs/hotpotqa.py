@@ -12,7 +12,7 @@ Published for LLoCO on the validation set: F1 of 37.83 (Tan et al. 2024, arXiv
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md):
 6.3 h on v5e-1, 38 min on v5e-8, 3.2 h on 80gb-1, 24 min on 80gb-8. Memory a
-device: at most 12.6 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
+device: at most 12.2 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
 which those of GPUs are reckoned from what a TPU needs.
 """
 

@@ -8,7 +8,7 @@ beginning of the text 14.42 (Tan et al. 2024, arXiv 2404.07979, in its prose).
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md):
 167.5 h on v5e-1, 14.9 h on v5e-8, 75.1 h on 80gb-1, 9.4 h on 80gb-8. Memory a
-device: at most 12.6 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
+device: at most 12.2 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
 which those of GPUs are reckoned from what a TPU needs.
 """
 

@@ -19,7 +19,7 @@ are not released.
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md): 61
 min on v5e-1, 7 min on v5e-8, 38 min on 80gb-1, 5 min on 80gb-8. Memory a
-device: at most 12.1 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
+device: at most 11.6 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
 which those of GPUs are reckoned from what a TPU needs.
 """
 

@@ -9,7 +9,7 @@ by a second-hand copy of Table 4.
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md): 79
 min on v5e-1, 8 min on v5e-8, 39 min on 80gb-1, 5 min on 80gb-8. Memory a
-device: at most 12.6 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
+device: at most 12.2 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
 which those of GPUs are reckoned from what a TPU needs.
 """
 

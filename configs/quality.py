@@ -11,7 +11,7 @@ scores those tagged 'hard' apart, too, and by the number of options.
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md): 62
 min on v5e-1, 6 min on v5e-8, 28 min on 80gb-1, 4 min on 80gb-8. Memory a
-device: at most 12.6 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
+device: at most 12.2 GiB on v5e-1, 14.1 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
 which those of GPUs are reckoned from what a TPU needs.
 """
 

@@ -11,7 +11,7 @@ questions of the paper's experiments, but behind one copy of an article.
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md):
 16.7 h on v5e-1, 88 min on v5e-8, 7.4 h on 80gb-1, 56 min on 80gb-8. Memory a
-device: at most 12.6 GiB on v5e-1, 15.4 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
+device: at most 12.2 GiB on v5e-1, 15.4 on v5e-8, 34 on 80gb-1 and on 80gb-8, of
 which those of GPUs are reckoned from what a TPU needs.
 """
 
