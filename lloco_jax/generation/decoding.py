@@ -23,7 +23,7 @@ from lloco_jax.nn.llama import (
   logits,
 )
 from lloco_jax.nn.lora import Adapter
-from lloco_jax.nn.placement import placement_in_use
+from lloco_jax.nn.placement import constrain, placement_in_use
 
 
 @struct.dataclass
@@ -93,6 +93,9 @@ def prefill(
   offsets = jnp.where(there, column, UNSEEN).reshape(batch, -1)
   groups = jnp.repeat(jnp.arange(1, questions + 1, dtype=jnp.int32), width)
   groups = jnp.broadcast_to(groups, (batch, questions * width))
+  # The free slots of layers that are sliced out of a stack come behind that, or
+  # they would be held twice.
+  sliced = 'layers' in params and not stacked
   hidden, kept, positions = read(
     params,
     config,
@@ -105,7 +108,7 @@ def prefill(
     groups if questions > 1 else None,
     adapter,
     adapter_ids,
-    free=new_slots,
+    free=0 if sliced else new_slots,
   )
   shared = jnp.full(context.shape[:2], SHARED, groups.dtype)
   groups = jnp.concatenate([shared, groups], axis=1)
@@ -113,12 +116,16 @@ def prefill(
   last = last + context.shape[1]
   hidden = jnp.take_along_axis(hidden, last[..., None], axis=1)
 
+  def slice_layer(index):
+    free = ((0, 0), (0, 0), (0, new_slots), (0, 0))
+    axes = ('batch', 'kv_heads', None, None)
+    return jax.tree.map(
+      lambda leaf: constrain(jnp.pad(leaf[index], free), *axes), kept
+    )
+
   layers = kept
-  if isinstance(kept, KeyValues) and not stacked:
-    layers = [
-      KeyValues(kept.key[i], kept.value[i])
-      for i in range(config.num_hidden_layers)
-    ]
+  if sliced:
+    layers = [slice_layer(i) for i in range(config.num_hidden_layers)]
   free = ((0, 0), (0, new_slots))
   return logits(params, config, hidden), Cache(
     layers,
