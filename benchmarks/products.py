@@ -40,9 +40,8 @@ def columns(x, kernel, scale):
 
 def rows(x, kernel, scale):
   """int8 [F, D], whose rows lie as they are read."""
-  return (jnp.einsum('rd,fd->rf', x, kernel.astype(x.dtype)) * scale).astype(
-    x.dtype
-  )
+  y = jnp.einsum('rd,fd->rf', x, kernel.astype(x.dtype))
+  return (y * scale).astype(x.dtype)
 
 
 def sums(x, kernel, scale):
@@ -110,7 +109,7 @@ FORMS = {
 
 
 def matrices(name: str, shapes, dtype: str):
-  """Arguments of a form, one tuple a shape: what has rows of size 1 keep it."""
+  """What a form is given of each product but x: the kernel, and its scale."""
   _, turned = FORMS[name]
   made = []
   for index, (d, f) in enumerate(shapes):

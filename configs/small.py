@@ -11,9 +11,10 @@ document with many of its questions, and the rate is that of the demo: so few
 steps teach a model of this size nothing at the paper's. The longest documents
 are cut. docs/results.md has what came of it.
 
-Needles and the tasks of LongBench are asked about as the shipped compressor was
-taught. LongBench has nothing to train on: `small.py:longbench,qasper` evaluates
-the adapter of 'fairytaleqa', and in summaries that of 'qmsum'.
+Needles are asked about as the shipped compressor was taught. LongBench has
+nothing to train on: `small.py:longbench,qasper` evaluates the adapter that
+'fairytaleqa' left under runs/, and in summaries that of 'qmsum', each asked as
+it was finetuned.
 """
 
 from configs import (

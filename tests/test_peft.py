@@ -367,7 +367,8 @@ def test_missing_file(folder, name):
 
 def test_missing_folder(folder):
   shutil.rmtree(folder)
-  with pytest.raises(FileNotFoundError, match='is neither a folder'):
+  match = f"no adapter '{folder}': that is neither a folder, as train.py leaves"
+  with pytest.raises(FileNotFoundError, match=match):
     peft.load_adapter(folder, CONFIG)
 
 

@@ -57,7 +57,13 @@ def load_adapter(
     ValueError: the adapter is of another base, damaged, or of another kind.
     ImportError: the weights are a torch file and torch is not installed.
   """
-  folder = sources.resolve(folder)
+  try:
+    folder = sources.resolve(folder)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f"There is no adapter '{folder}': that is neither a folder, as train.py "
+      'leaves under adapters/ in its workdir, nor a hub name like owner/name.'
+    ) from error
   fields = _read_config(folder)
   rank, alpha = fields['r'], float(fields['lora_alpha'])
   if fields.get('use_rslora'):
