@@ -14,7 +14,8 @@ are cut. docs/results.md has what came of it.
 Needles are asked about as the shipped compressor was taught. LongBench has
 nothing to train on: `small.py:longbench,qasper` evaluates the adapter that
 'fairytaleqa' left under runs/, and in summaries that of 'qmsum', each asked as
-it was finetuned.
+it was finetuned. 'combined' is one adapter for FairytaleQA and SQuAD, whose
+paths are `config.sets.fairytaleqa.data.path` and `config.sets.squad.data.path`.
 """
 
 from configs import (
@@ -48,14 +49,20 @@ _LONGEST = 4096
 _NEEDLE_LENGTHS = (1000, 2000, 4000)
 _SUMMARIES = ('gov_report', 'qmsum', 'multi_news')
 _SUMMARY_TOKENS = 96
+_COMBINED = ('fairytaleqa', 'squad')
 
 
 def get_config(argument='fairytaleqa'):
   name, *others = argument.split(',')
+  if name == 'combined':
+    parts = {each: get_config(each) for each in _COMBINED}
+    config = common.combined('small', name, parts)
+    config.adapters = ('lloco',)
+    return config
   if name not in EXPERIMENTS:
     raise ValueError(
       f"There is no small experiment '{name}'; use one of "
-      f'{", ".join(EXPERIMENTS)}.'
+      f'{", ".join([*EXPERIMENTS, "combined"])}.'
     )
   config = EXPERIMENTS[name].get_config(','.join(['smollm2', *others]))
   config.name = '_'.join(['small', name, *others])
@@ -83,8 +90,8 @@ def get_config(argument='fairytaleqa'):
   config.training.accumulation = 1
   config.training.optimizer.learning_rate = 1e-3
   config.training.checkpoint_every = 25
+  config.evaluation.retrieval = ('bm25', 'embedding')
   # Five of the paper's 512 tokens would be most of a story.
-  config.evaluation.retrieval = ('bm25',)
   config.evaluation.passage_tokens = 128
   return config
 

@@ -270,6 +270,15 @@ def test_small_tasks_of_longbench_are_answered_by_a_trained_adapter(task):
   assert config.prompt == taught.prompt
 
 
+def test_the_small_combined_experiment_asks_what_its_parts_ask():
+  config = small.get_config('combined')
+  assert config.name == 'small_combined'
+  for name, part in config.sets.items():
+    alone = small.get_config(name)
+    for key in ('data', 'prompt', 'evaluation'):
+      assert part[key] == alone[key]
+
+
 def test_a_small_experiment_that_is_not_there():
   with pytest.raises(ValueError, match="no small experiment 'x'; use one of"):
     small.get_config('x')
