@@ -271,7 +271,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
   )
   folder = workdir / 'evaluation'
   metric = config.evaluation.metric
-  scores = {*runner.COMMON_METRICS, *scoring.score_names(metric)}
+  scores = {*runner.COMMON_METRICS, *scoring.reported_scores(metric)}
   answers = runner.evaluate(
     model,
     examples,
@@ -306,6 +306,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     {
       'Adapters': {name: str(place) for name, place in folders.items()},
       **_left_out(config, adapters),
+      **({'Data': dataset.told} if dataset.told else {}),
       'Config': config.to_dict(),
       'Versions': versions(),
       'Device': device(),

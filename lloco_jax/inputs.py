@@ -297,7 +297,8 @@ def _limited(config: ConfigDict, dataset: Dataset, place='') -> Dataset:
     origin = f'from {", ".join(dataset.files)} in {place}'
   else:
     origin = f'from texts in {config.path}' if config.path else 'made texts'
-  print(f'Data: {"; ".join(said)}; {origin}.', flush=True)
+  told = f'{"; ".join(said)}; {origin}.'
+  print(f'Data: {told}', flush=True)
   sides = [_asked_about(examples) for examples in splits.values()]
   if len(sides) == 2 and (both := sides[0] & sides[1]):
     print(f'Of the documents {len(both):,} are in both splits.', flush=True)
@@ -307,7 +308,9 @@ def _limited(config: ConfigDict, dataset: Dataset, place='') -> Dataset:
   documents = dataset.documents.only(
     name for name in dataset.documents if name not in dropped
   )
-  return dataclasses.replace(dataset, documents=documents, splits=splits)
+  return dataclasses.replace(
+    dataset, documents=documents, splits=splits, told=told
+  )
 
 
 def _asked_about(examples) -> set[str]:

@@ -13,6 +13,7 @@ from lloco_jax.generation.answering import (
   answer_all,
   answer_questions,
   answer_text,
+  whole_text,
 )
 from lloco_jax.generation.sampling import Sampling
 
@@ -226,3 +227,4 @@ def test_compilation_is_not_timed(model):
 def test_text_of_an_answer(text, expected):
   tokenizer = Characters()
   assert answer_text(tokenizer, tokenizer.encode(text)) == expected
+  assert whole_text(tokenizer, tokenizer.encode(text)) == text

@@ -1,5 +1,7 @@
 """FairytaleQA: stories of sections and their questions, in CSV files."""
 
+import shutil
+
 from official_files import QUESTION_COLUMNS, write_fairytaleqa, write_rows
 import pytest
 
@@ -79,3 +81,16 @@ def test_missing_files_are_told_with_their_address(tmp_path):
     read_fairytaleqa(tmp_path)
   with pytest.raises(ValueError, match='is no folder of question files'):
     read_fairytaleqa(inner / 'questions/train/fox-questions.csv')
+
+
+def test_a_story_in_two_splits_is_named(tmp_path):
+  write_fairytaleqa(tmp_path)
+  inner = tmp_path / 'data-by-train-split'
+  for folder in ('questions', 'section-stories'):
+    shutil.copytree(
+      inner / folder / 'train', inner / folder / 'val', dirs_exist_ok=True
+    )
+  with pytest.raises(
+    ValueError, match="val/fox-questions.csv, line 2: .* have the id 'fox-1'"
+  ):
+    read_fairytaleqa(tmp_path)

@@ -135,7 +135,7 @@ def test_a_document_in_both_splits_is_told(tmp_path, capsys):
     ({'source': 'web'}, 'must be one of reports, jsonl, scrolls, quality, qms'),
     (
       {'source': 'quality', 'part': '', 'path': ''},
-      'path is empty; name the folder .* QuALITY.*; download .* https://raw',
+      'path is empty; name the folder .* QuALITY.*; download https://raw',
     ),
     ({'part': ''}, "part is ''; for hotpotqa it must be one of fullwiki, dist"),
     (

@@ -1,5 +1,6 @@
 """A user's own folder of documents and examples."""
 
+import gzip
 import json
 
 import pytest
@@ -138,5 +139,32 @@ def test_missing_files_are_named(folder):
   with pytest.raises(FileNotFoundError, match='neither train.jsonl nor'):
     read_jsonl(folder)
   (folder / 'documents.jsonl').unlink()
-  with pytest.raises(FileNotFoundError, match=r'has no documents\.jsonl'):
+  with pytest.raises(FileNotFoundError, match=r'holds no documents\.jsonl'):
     read_jsonl(folder)
+  write(folder, 'train', TRAIN)
+  with pytest.raises(
+    FileNotFoundError, match=r'has no documents\.jsonl; write'
+  ):
+    read_jsonl(folder)
+  with pytest.raises(ValueError, match='is a file; name the folder'):
+    read_jsonl(folder / 'train.jsonl')
+  (folder / 'documents.jsonl').mkdir()
+  with pytest.raises(ValueError, match=r'documents\.jsonl is a folder'):
+    read_jsonl(folder)
+
+
+def test_a_folder_at_home_whose_files_are_packed(folder, monkeypatch):
+  expected = read_jsonl(folder)
+  monkeypatch.setenv('HOME', str(folder.parent))
+  for file in folder.iterdir():
+    packed = file.with_name(f'{file.name}.gz')
+    packed.write_bytes(gzip.compress(file.read_bytes()))
+    file.unlink()
+  found = read_jsonl(f'~/{folder.name}')
+  assert found.splits == expected.splits
+  assert dict(found.documents) == dict(expected.documents)
+
+
+def test_no_tags(folder):
+  write(folder, 'train', [TRAIN[0] | {'tags': []}])
+  assert read_jsonl(folder).splits['train'][0].tags == ()

@@ -63,3 +63,15 @@ def test_what_is_missing_is_told(tmp_path):
     read_longbench(tmp_path, 'qasper')
   with pytest.raises(ValueError, match="no task 'squad' here; use one of narr"):
     read_longbench(tmp_path, 'squad')
+
+
+def test_the_file_of_another_task(tmp_path):
+  row = {**longbench_row('x', 'Who?', 'T', 'a'), 'dataset': 'gov_report'}
+  write_lines(tmp_path / 'qasper.jsonl', [row])
+  with pytest.raises(
+    ValueError, match="line 1: .*of the task 'gov_report', and"
+  ):
+    read_longbench(tmp_path, 'qasper')
+  row['dataset'] = 'qasper'
+  write_lines(tmp_path / 'qasper.jsonl', [row])
+  assert read_longbench(tmp_path, 'qasper').splits['validation']

@@ -61,6 +61,6 @@ def test_a_damaged_question_is_named(
 
 def test_missing_files_are_told_with_their_address(tmp_path):
   with pytest.raises(
-    FileNotFoundError, match='htmlstripped.train and .dev fro'
+    FileNotFoundError, match='https://.*/QuALITY.v1.0.1.htmlstripped.train and'
   ):
     read_quality(tmp_path)

@@ -67,6 +67,7 @@ def test_the_rows_of_an_array(tmp_path, indent):
     ('', 'holds no JSON array'),
     ('[ ]', 'holds no rows'),
     ('[' * 100_000, 'not valid JSON'),
+    ('[{"a": 1}, {"b": 1, "b": 2}]', "row 2 is not .*'b' is given twice"),
   ],
 )
 def test_a_damaged_array_is_named(tmp_path, text, message):
@@ -106,6 +107,7 @@ def test_rows_of_csv(tmp_path):
     ('a,c\n1,2\n1,2,3\n', 'line 3 has more fields'),
     ('a,c\n1,"2\n', 'line 2 begins no valid CSV'),
     ('a,c\n', 'holds no rows'),
+    ('c,a,c\n1,2,3\n', "line 1 has the column 'c' twice"),
     ('', "line 1 has no column 'c'"),
   ],
 )
@@ -148,6 +150,11 @@ def test_files_of_splits_are_found(tmp_path):
   assert find(tmp_path) == packed
   assert find(tmp_path, ('train', 'test')) == {'test': tmp_path / 'all/t.json'}
   assert find(tmp_path / 'dev.partial.json.xz') == packed
+  # One file is of the split whose name it has.
+  alone = tmp_path / 'all/t.json'
+  assert find(alone) == {'test': alone}
+  (tmp_path / 'mine.json').touch()
+  assert list(find(tmp_path / 'mine.json')) == ['validation']
   (tmp_path / 'dev.partial.json').touch()
   # Unpacked beside the packed one: the same file.
   assert find(tmp_path)['validation'].suffix == '.json'
@@ -163,3 +170,35 @@ def test_files_that_are_missing_are_told_with_their_source(tmp_path):
     find(tmp_path / 'x')
   with pytest.raises(ValueError, match="no split 'dev'; it has validation, te"):
     find(tmp_path, ('train', 'dev'))
+
+
+def test_a_field_given_twice_is_named(tmp_path):
+  path = tmp_path / 'x.jsonl'
+  path.write_text('{"a": 1}\n{"a": [{"b": 1, "b": 2}]}\n')
+  with pytest.raises(ValueError, match="line 2 is not .*'b' is given twice"):
+    list(records.read_json_lines(path))
+  path.write_text('{"a": 1, "a": 1}')
+  with pytest.raises(ValueError, match=r"x\.jsonl is not .*'a' is given twice"):
+    records.read_json(path)
+
+
+@pytest.mark.parametrize(
+  'read',
+  [
+    lambda path: list(records.read_json_lines(path)),
+    records.read_json,
+    lambda path: list(records.read_json_array(path)),
+    lambda path: list(records.read_csv(path, ())),
+  ],
+)
+def test_what_is_no_file_of_text_is_told(tmp_path, read):
+  path = tmp_path / 'x.json'
+  path.mkdir()
+  with pytest.raises(ValueError, match=r'x\.json is a folder; put the file of'):
+    read(path)
+  path.rmdir()
+  path.write_bytes(gzip.compress(lines(ROWS)))
+  with pytest.raises(
+    ValueError, match=r'x\.json.* is packed with gzip; unpack'
+  ):
+    read(path)

@@ -8,7 +8,12 @@ from lloco_jax.evaluation.comparison import (
   SystemResult,
   compare_systems,
 )
-from lloco_jax.evaluation.scoring import METRICS, SCORES, score_names
+from lloco_jax.evaluation.scoring import (
+  METRICS,
+  SCORES,
+  reported_scores,
+  score_names,
+)
 
 # The example in the documentation of SCROLLS' metric, and what it gives x100.
 PREDICTIONS = ('exact match example', 'hello there', 'general kenobi')
@@ -130,3 +135,11 @@ def test_the_word_is_the_one_that_squads_questions_are_given(tmp_path):
 
 def test_any_other_name_is_that_of_a_score():
   assert score_names('my_own') == ('my_own',)
+
+
+def test_both_of_squads_official_scores_are_reported():
+  assert set(reported_scores('squad_f1')) == {
+    'squad_f1',
+    'squad_exact_match',
+  }
+  assert reported_scores('f1') == ('f1',)

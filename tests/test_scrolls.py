@@ -1,5 +1,6 @@
 """SCROLLS rows: questions, pooled references, shared documents."""
 
+import json
 import lzma
 
 from official_files import PAPER, STORY, scrolls_row, write_lines, write_scrolls
@@ -75,6 +76,14 @@ def test_a_damaged_row_is_named(tmp_path, change, message):
   rows = [scrolls_row('q3', 0, 'Where?', STORY, 'here'), ROW | change]
   write_lines(tmp_path / 'train.jsonl', rows)
   with pytest.raises(ValueError, match=f'train.jsonl, line 2: {message}'):
+    read_scrolls(tmp_path, 'qasper')
+
+
+def test_half_a_surrogate_pair_is_named(tmp_path):
+  rows = [ROW, {**ROW, 'id': 'q8', 'output': '\ud800'}]
+  path = tmp_path / 'train.jsonl'
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  with pytest.raises(ValueError, match='line 2: .* holds half a surrogate'):
     read_scrolls(tmp_path, 'qasper')
 
 

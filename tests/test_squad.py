@@ -66,3 +66,9 @@ def test_a_damaged_article_is_named(tmp_path, bad, message):
   write_json(tmp_path / 'dev-v1.1.json', {'version': '1'})
   with pytest.raises(ValueError, match="v1.1.json: Field 'data' is missing"):
     read_squad(tmp_path)
+
+
+def test_a_file_without_questions(tmp_path):
+  (tmp_path / 'dev-v1.1.json').write_text('{"data": []}')
+  with pytest.raises(ValueError, match='dev-v1.1.json holds no questions'):
+    read_squad(tmp_path)

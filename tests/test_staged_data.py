@@ -15,6 +15,7 @@ from lloco_jax.data.qmsum import read_qmsum
 from lloco_jax.data.quality import read_quality
 from lloco_jax.data.scrolls import read_scrolls
 from lloco_jax.data.squad import UNANSWERABLE, read_squad
+from lloco_jax.data.texts import read_texts
 
 ALL = ('train', 'validation', 'test')
 
@@ -171,3 +172,9 @@ def test_longbench_mini(task):
 def test_longbench_multi_news_is_whole():
   dataset = read_longbench(staged('longbench/full'), 'multi_news')
   assert counts(dataset) == {'validation': (200, 200)}
+
+
+def test_needle_essays():
+  essays = list(read_texts(staged('needle')))
+  assert len(essays) == 49
+  assert sum(len(essay.text.split()) for essay in essays) == 111_913

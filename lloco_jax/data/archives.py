@@ -13,9 +13,15 @@ def unpack(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
   Files that are there in their size stay.
 
   Raises:
-    OSError: a file would lie outside the folder.
+    OSError: a file would lie outside the folder, or the archive is damaged.
   """
-  with zipfile.ZipFile(archive) as content:
+  try:
+    content = zipfile.ZipFile(archive)
+  except zipfile.BadZipFile as error:
+    raise OSError(
+      f'{archive} cannot be unpacked ({error}); download it again.'
+    ) from None
+  with content:
     for member in content.infolist():
       if member.is_dir():
         continue

@@ -8,6 +8,14 @@ import pathlib
 
 from lloco_jax.scratch import Scratch
 
+# How packed files begin.
+_PACKED = {
+  b'PK\x03\x04': 'zip',
+  b'\x1f\x8b': 'gzip',
+  b'\xfd7zXZ': 'xz',
+  b'BZh': 'bzip2',
+  b'\x28\xb5\x2f\xfd': 'zstd',
+}
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -139,6 +147,9 @@ def decode_utf8(data: bytes, name: str) -> str:
   try:
     return data.decode('utf-8').removeprefix('\ufeff')
   except UnicodeDecodeError as error:
+    for mark, kind in _PACKED.items():
+      if data.startswith(mark):
+        raise ValueError(f'{name} is packed with {kind}; unpack it.') from None
     byte, line = data[error.start], 1 + data.count(b'\n', 0, error.start)
     kind = 'utf-16' if data.startswith(_UTF16_MARKS) else 'latin1'
     raise ValueError(

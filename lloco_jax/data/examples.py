@@ -86,8 +86,9 @@ class Dataset:
   """Documents by id, and examples by split ('train', 'validation').
 
   However the documents are given, their texts are on the disk afterwards.
-  `files` are the names of the files that they come from, if any: a score on
-  a part of a benchmark has to be told from one on the whole.
+  `files` are the names of the files that they come from, if any, and `told`
+  says in a sentence what it is: a score on a part of a benchmark has to be told
+  from one on the whole.
 
   Raises:
     ValueError: ids clash, or an example's document is unknown.
@@ -96,6 +97,7 @@ class Dataset:
   documents: Mapping[str, Document]
   splits: Mapping[str, tuple[Example, ...]]
   files: tuple[str, ...] = ()
+  told: str = ''
 
   def __post_init__(self):
     if not isinstance(self.documents, DocumentFile):
@@ -133,11 +135,17 @@ def dataset_of_files(
 
   `read(file, split, collection)` gives the examples of a file, and adds their
   documents to the collection.
+
+  Raises:
+    ValueError: a file has no examples; or as `read`.
   """
   collection = Collection(group)
-  splits = {
-    split: read(file, split, collection) for split, file in files.items()
-  }
+  splits = {}
+  for split, file in files.items():
+    splits[split] = read(file, split, collection)
+    if not splits[split]:
+      where = file if isinstance(file, pathlib.Path) else file.name
+      raise ValueError(f'{where} holds no questions; download it again.')
   names = tuple(file.name for file in files.values())
   return Dataset(collection.documents, splits, names)
 

@@ -124,7 +124,7 @@ def _read(stories, part, collection):
           asked = (story,)
         examples.append(
           Example(
-            f'{name}-{number}',
+            collection.new_id(f'{name}-{number}'),
             fields['question'],
             distinct((fields['answer1'], fields['answer4'])),
             asked,

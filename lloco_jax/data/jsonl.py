@@ -12,10 +12,17 @@ import pathlib
 
 from lloco_jax.data.documents import Document, DocumentFile
 from lloco_jax.data.examples import Dataset, Example, check_examples
-from lloco_jax.data.records import at, read_json_lines, text, texts
+from lloco_jax.data.records import (
+  at,
+  read_json_lines,
+  split_files,
+  text,
+  texts,
+)
 
-_DOCUMENTS = 'documents.jsonl'
+_DOCUMENTS = 'documents'
 _SPLITS = ('train', 'validation')
+_PATTERNS = {name: (f'{name}.jsonl',) for name in (_DOCUMENTS, *_SPLITS)}
 _DOCUMENT_FIELDS = ('id', 'text', 'group')
 _EXAMPLE_FIELDS = (
   'id',
@@ -37,27 +44,27 @@ def read_jsonl(folder: str | pathlib.Path) -> Dataset:
     ValueError: a line is damaged (the file and the line are named), ids
       clash, or an example's document is unknown.
   """
-  folder = pathlib.Path(folder)
-  if not folder.is_dir():
+  folder = pathlib.Path(folder).expanduser()
+  if folder.is_file():
+    raise ValueError(f"'{folder}' is a file; name the folder that it is in.")
+  paths = split_files(
+    folder,
+    _PATTERNS,
+    tuple(_PATTERNS),
+    'it should hold documents.jsonl, train.jsonl and validation.jsonl.',
+  )
+  if _DOCUMENTS not in paths:
     raise FileNotFoundError(
-      f"There is no folder '{folder}'; it should hold {_DOCUMENTS}, "
-      'train.jsonl and validation.jsonl.'
+      f"'{folder}' has no documents.jsonl; write one with a document a line."
     )
-  if not (folder / _DOCUMENTS).is_file():
-    raise FileNotFoundError(
-      f"'{folder}' has no {_DOCUMENTS}; write one with a document a line."
-    )
-  paths = {split: folder / f'{split}.jsonl' for split in _SPLITS}
-  paths = {split: path for split, path in paths.items() if path.is_file()}
+  texts_file = paths.pop(_DOCUMENTS)
   if not paths:
     raise FileNotFoundError(
       f"'{folder}' has neither train.jsonl nor validation.jsonl; write one "
       'with an example a line.'
     )
   documents = DocumentFile()
-  for place, document in _read(
-    folder / _DOCUMENTS, _DOCUMENT_FIELDS, _document
-  ):
+  for place, document in _read(texts_file, _DOCUMENT_FIELDS, _document):
     with at(place):
       documents.add(document)
   splits, known, names = {}, set(), frozenset(documents)
@@ -73,7 +80,7 @@ def read_jsonl(folder: str | pathlib.Path) -> Dataset:
       known.add(example.id)
       splits[split].append(example)
   splits = {split: tuple(examples) for split, examples in splits.items()}
-  files = (_DOCUMENTS, *(path.name for path in paths.values()))
+  files = (texts_file.name, *(path.name for path in paths.values()))
   return Dataset(documents, splits, files)
 
 
@@ -135,7 +142,7 @@ def _example(fields: dict) -> Example:
     text(fields, 'question'),
     _one_or_several(fields, 'answer', 'answers'),
     _one_or_several(fields, 'document_id', 'document_ids'),
-    texts(fields, 'tags') if 'tags' in fields else (),
+    texts(fields, 'tags') if fields.get('tags', []) != [] else (),
   )
 
 

@@ -102,6 +102,12 @@ def _read(rows, part, collection):
   for place, fields in rows:
     with at(place):
       id = collection.new_id(identifier(fields, '_id'))
+      task = fields.get('dataset', part)
+      if task != part and task in TASKS:
+        raise ValueError(
+          f"The row is of the task '{task}', and the file is read as that of "
+          f"'{part}'; mend its name."
+        )
       question = text(fields, 'input')
       examples.append(
         Example(

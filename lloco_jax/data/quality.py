@@ -21,8 +21,8 @@ from lloco_jax.data.records import (
 )
 
 DOWNLOAD = (
-  'download QuALITY.v1.0.1.htmlstripped.train and .dev from '
-  'https://raw.githubusercontent.com/nyu-mll/quality/main/data/v1.0.1/.'
+  'download https://raw.githubusercontent.com/nyu-mll/quality/main/data/v1.0.1/'
+  'QuALITY.v1.0.1.htmlstripped.train and the same with .dev at its end.'
 )
 _FILES = {
   'train': ('QuALITY*.htmlstripped.train',),

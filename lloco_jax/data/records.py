@@ -17,6 +17,7 @@ import zlib
 from lloco_jax.data.documents import decode_utf8
 
 _OPENERS = {'.gz': gzip.open, '.xz': lzma.open}
+_ENDS = ('', *_OPENERS)
 _PACKED_WRONGLY = (EOFError, lzma.LZMAError, zlib.error, gzip.BadGzipFile)
 
 
@@ -29,7 +30,8 @@ def split_files(
   """Finds the file (or folder) of every split that a data set's folder holds.
 
   Args:
-    path: the folder; or one file, which is then the 'validation' split.
+    path: the folder; or one file, of the split whose files are called so, or
+      'validation'.
     patterns: by split, relative globs without `.gz` or `.xz`; the first that
       finds anything counts.
     splits: those wanted; a training split may be unknown to the data set.
@@ -46,7 +48,7 @@ def split_files(
       f"This data has no split '{unknown[0]}'; it has {', '.join(patterns)}."
     )
   if path.is_file():
-    return {'validation': path}
+    return {_split_of(path, patterns): path}
   if not path.is_dir():
     raise FileNotFoundError(f"There is no folder '{path}'; {download}")
   wanted = {
@@ -62,9 +64,20 @@ def split_files(
   return found
 
 
+def _split_of(file: pathlib.Path, patterns) -> str:
+  return next(
+    (
+      split
+      for split, globs in patterns.items()
+      if any(file.match(each + end) for each in globs for end in _ENDS)
+    ),
+    'validation',
+  )
+
+
 def _find(folder: pathlib.Path, globs: tuple[str, ...]) -> pathlib.Path | None:
   for pattern in globs:
-    for suffix in ('', *_OPENERS):
+    for suffix in _ENDS:
       files = sorted(folder.glob(pattern + suffix))
       if len(files) > 1:
         raise ValueError(
@@ -99,7 +112,7 @@ def read_json_lines(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
       continue
     found = True
     try:
-      fields = json.loads(text)
+      fields = json.loads(text, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
       raise ValueError(
         f'{place} is not valid JSON ({error}); mend or remove the line.'
@@ -117,9 +130,10 @@ def read_json(path: pathlib.Path) -> dict:
   """
   text = _text(path)
   try:
-    return _object(json.loads(text), str(path))
-  except (json.JSONDecodeError, RecursionError) as error:
+    fields = json.loads(text, object_pairs_hook=_once)
+  except (ValueError, RecursionError) as error:
     raise _not_json(path, error) from None
+  return _object(fields, str(path))
 
 
 def read_json_array(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
@@ -131,7 +145,7 @@ def read_json_array(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
     ValueError: the file is damaged (its line is named), or holds no rows.
   """
   text = _text(path)
-  decoder = json.JSONDecoder()
+  decoder = json.JSONDecoder(object_pairs_hook=_once)
   start = _skip(text, 0)
   if text[start : start + 1] != '[':
     raise ValueError(f'{path} holds no JSON array; download it again.')
@@ -144,8 +158,8 @@ def read_json_array(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
       after = _skip(text, stop)
       if text[after : after + 1] not in (',', ']') or after == len(text):
         raise json.JSONDecodeError("Expecting ',' or ']'", text, after)
-    except (json.JSONDecodeError, RecursionError) as error:
-      raise _not_json(path, error) from None
+    except (ValueError, RecursionError) as error:
+      raise _not_json(f'{path}, row {number}', error) from None
     place = f'{path}, row {number}'
     yield place, _object(fields, place)
     start = _skip(text, after + 1) if text[after] == ',' else after
@@ -167,10 +181,16 @@ def read_csv(
       than the header, or there is no row.
   """
   reader = csv.DictReader(io.StringIO(_text(path), newline=''), strict=True)
-  missing = [name for name in columns if name not in (reader.fieldnames or ())]
+  header = list(reader.fieldnames or ())
+  missing = [name for name in columns if name not in header]
   if missing:
     raise ValueError(
       f"{path}, line 1 has no column '{missing[0]}'; download the file again."
+    )
+  doubled = [name for name in columns if header.count(name) > 1]
+  if doubled:
+    raise ValueError(
+      f"{path}, line 1 has the column '{doubled[0]}' twice; remove one."
     )
   found = False
   while True:
@@ -246,6 +266,15 @@ def _field(fields, name):
   return fields[name]
 
 
+def _once(pairs):
+  fields = dict(pairs)
+  if len(fields) < len(pairs):
+    names = [name for name, _ in pairs]
+    twice = next(name for name in names if names.count(name) > 1)
+    raise ValueError(f"'{twice}' is given twice")
+  return fields
+
+
 def _object(value, place):
   if not isinstance(value, dict):
     raise ValueError(f'{place} holds no object; write it as {{"name": ...}}.')
@@ -280,6 +309,10 @@ def _text(path):
 def _unpacking(path):
   try:
     yield
+  except IsADirectoryError:
+    raise ValueError(
+      f'{path} is a folder; put the file of that name in its place.'
+    ) from None
   except _PACKED_WRONGLY as error:
     raise ValueError(
       f'{path} cannot be unpacked ({error}); download it again.'

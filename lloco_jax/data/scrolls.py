@@ -9,6 +9,7 @@ questions only.
 """
 
 from collections.abc import Mapping
+import dataclasses
 import hashlib
 import pathlib
 
@@ -107,18 +108,16 @@ def _read(rows, collection):
       name = collection.add(name[:16], document)
       if not output.strip():
         raise ValueError("Field 'output' is empty; leave the row out.")
+      if not id.strip():
+        raise ValueError("Field 'id' is empty; give the row one.")
       if id not in found:
-        found[collection.new_id(id)] = question, name, []
-        if not id.strip():
-          raise ValueError("Field 'id' is empty; give the row one.")
-      known, about, outputs = found[id]
-      if (known, about) != (question, name):
+        found[collection.new_id(id)] = Example(id, question, (output,), (name,))
+        continue
+      known = found[id]
+      if (known.question, known.document_ids) != (question, (name,)):
         raise ValueError(
           f"Id '{id}' came with another question or document before; an id is "
           'of one question.'
         )
-      outputs.append(output)
-  return tuple(
-    Example(id, question, tuple(outputs), (name,))
-    for id, (question, name, outputs) in found.items()
-  )
+      found[id] = dataclasses.replace(known, answers=(*known.answers, output))
+  return tuple(found.values())

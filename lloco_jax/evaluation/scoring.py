@@ -54,6 +54,15 @@ METRICS = {name: (name,) for name in SCORES}
 METRICS['scrolls_rouge'] = ('rouge1', 'rouge2', 'rougeL')
 
 
+# What the official evaluator of a metric reports besides.
+_BESIDE = {'squad_f1': ('squad_exact_match',)}
+
+
+def reported_scores(metric: str) -> tuple[str, ...]:
+  """The names of the scores that a report of a metric has."""
+  return (*score_names(metric), *_BESIDE.get(metric, ()))
+
+
 def score_names(metric: str) -> tuple[str, ...]:
   """The names of the scores that a metric is made of.
 

@@ -176,13 +176,13 @@ def _rows(asked: Sequence[Asked], most: int) -> list[_Row]:
 
 def answer_text(tokenizer, tokens: Sequence[int]) -> str:
   """The first line of an answer that is not empty, without space around."""
-  lines = whole_text(tokenizer, tokens).splitlines()
+  lines = tokenizer.decode(tokens).strip().splitlines()
   return lines[0].strip() if lines else ''
 
 
 def whole_text(tokenizer, tokens: Sequence[int]) -> str:
-  """All lines of an answer, without space around."""
-  return tokenizer.decode(tokens).strip()
+  """All of an answer, with the space around it, as the paper's code has it."""
+  return tokenizer.decode(tokens)
 
 
 def check_room(
