@@ -372,7 +372,7 @@ def test_answers_may_count_whole(model, summaries):
     max_new_tokens=NEW, progress=False, first_line=False,
   )  # fmt: skip
   found = {answer.prediction for answer in result.answers}
-  assert found == {'one\ntwo', 'three', 'four'}
+  assert found == {'\n one\ntwo \n', 'three\n', ' four'}
 
 
 def test_answers_are_kept_on_disk(
