@@ -56,8 +56,16 @@ def alone(path: pathlib.Path, refusal: str):
 
   Raises:
     ValueError: another program or thread holds it; `refusal` is what it says.
+    OSError: the file cannot be written.
   """
-  with path.open('w') as file:
+  try:
+    lock = path.open('w')
+  except OSError as error:
+    raise OSError(
+      f'{path} cannot be written ({error.strerror}), which keeps other '
+      'programs from writing here at once; allow it, or copy the folder.'
+    ) from error
+  with lock as file:
     if fcntl is not None:
       try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

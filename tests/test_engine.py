@@ -291,6 +291,25 @@ def test_an_interrupt_loses_nothing(monkeypatch):
   assert set(tokens) == {answers[0].tokens[0]}
 
 
+def test_a_second_interrupt_while_slots_are_made_anew(monkeypatch):
+  engine = make_engine(steps=2)
+  asked = [request(seed, max_new_tokens=9) for seed in range(5)]
+  answers = [engine.submit(one) for one in asked]
+  engine.step(), engine.step()
+
+  def stop(*arguments):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(engine, '_advance', stop)
+    patch.setattr(engine, '_read', stop)
+    patch.setattr(engine, '_empty', stop)
+    with pytest.raises(KeyboardInterrupt):
+      engine.run()
+  engine.run()
+  assert [answer.tokens for answer in answers] == [alone(one) for one in asked]
+
+
 def test_a_cancelled_answer_makes_room_and_changes_no_other():
   engine = make_engine(slots=2, steps=2)
   asked = [request(seed, max_new_tokens=12) for seed in range(4)]
@@ -398,6 +417,12 @@ def test_the_engine_holds_one_copy_of_the_weights():
     ({'max_new_tokens': 13}, 'answer of 13 tokens.*12.*new_tokens=13'),
     ({'max_new_tokens': 0}, 'max_new_tokens is 0'),
     ({'adapter': '9'}, "no adapter '9'.*has '1'"),
+    ({'max_new_tokens': 2.5}, 'max_new_tokens is 2.5; it must be a whole'),
+    ({'max_new_tokens': '5'}, "max_new_tokens is '5'"),
+    ({'max_new_tokens': float('nan')}, 'max_new_tokens is nan'),
+    ({'adapter': 7}, 'adapter of a request is a int; give its name'),
+    ({'sampling': None}, 'sampling of a request is a NoneType; give a'),
+    ({'sampling': {'temperature': 1}}, 'sampling of a request is a dict'),
     ({'ids': []}, 'the text is empty'),
     ({'ids': [[1, 2]]}, 'a request has one prompt'),
     ({'ids': [CONFIG.vocab_size]}, 'outside'),

@@ -1,7 +1,9 @@
 """Files to text: what is read, what is refused, what is told."""
 
+import gzip
 import pathlib
 
+import numpy as np
 import pytest
 
 from lloco_jax.library.parsers import parse
@@ -76,6 +78,9 @@ def test_pages_without_text_are_told():
   assert remark == '"a.pdf" has no text on 2 of its 3 pages (2, 3).'
 
 
+PAGE = b'<p>The roof is slate.</p>' * 99
+PNG = b'\x89PNG\r\n\x1a\n' + np.random.default_rng(0).bytes(2000)
+
 REFUSED = {
   'nothing': ('a.txt', b'', 'is empty'),
   'blank': ('a.md', b' \n', 'holds nothing to read'),
@@ -85,6 +90,9 @@ REFUSED = {
   'UTF-16': ('a.txt', 'text'.encode('utf-16'), 'is UTF-16; convert it'),
   'Latin-1': ('a.txt', b'Stra\xdfe', 'not UTF-8: byte 0xdf'),
   'no text in HTML': ('a.html', b'<script>x</script>', 'no text in it'),
+  'NUL far behind': ('a.txt', b'text ' * 20_000 + b'\0', 'binary data'),
+  'a picture called HTML': ('a.html', PNG, 'binary data'),
+  'packed HTML': ('a.html', gzip.compress(PAGE), 'binary data'),
   'no PDF': ('a.pdf', b'text', 'cannot be read as PDF'),
   'half a PDF': ('a.pdf', b'%PDF-1.4\n1 0 obj\n<<', 'cannot be read as PDF'),
 }

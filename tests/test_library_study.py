@@ -9,7 +9,7 @@ import lloco_jax as lloco
 from lloco_jax.__main__ import main
 from lloco_jax.data.examples import Example
 from lloco_jax.library import study as module
-from lloco_jax.library.adding import add_folder
+from lloco_jax.library.adding import add_folder, remove
 from lloco_jax.library.kinds import EXAMPLE, KINDS
 from lloco_jax.library.notes import notes_file
 from lloco_jax.library.pairs import pairs_file, read_pairs
@@ -234,3 +234,52 @@ def test_the_command(library, monkeypatch, capsys):
   assert f'--config.library.path={library.folder} --config.lib' in said
   with pytest.raises(SystemExit, match="no group 'x'; it has mills"):
     main([*arguments, '--group=x'])
+
+
+def test_pairs_stay_with_passages_whose_document_is_called_otherwise(
+  library, monkeypatch, tmp_path
+):
+  """Its file has grown into two documents, and is moved."""
+  calls = []
+  monkeypatch.setattr(module, '_ask', scripted(calls))
+  study(library, 'mills', progress=False)
+  pairs = pairs_file(library, 'mills')
+  pairs.write_text(pairs.read_text().replace('"answer": "', '"answer": "my '))
+  before, asked = read_pairs(library, 'mills'), len(calls)
+  grown = tmp_path / 'files/0.txt'
+  grown.write_text(grown.read_text() + '\n\n' + text_of(5, 300))
+  moved = tmp_path / 'moved'
+  (tmp_path / 'files').rename(moved)
+  add_folder(library, moved, 'mills', progress=False)
+  remove(library, [str(tmp_path / 'files')])
+  studied = study(library, 'mills', most=1, progress=False)
+  after = {pair.id: pair for pair in read_pairs(library, 'mills')}
+  # The last passage of a text that has grown is another one.
+  assert studied.dropped <= 1 and len(calls) == asked + 1
+  names = {entry.name for entry in library.catalogue.entries()}
+  kept = [after[pair.id] for pair in before if pair.id in after]
+  assert len(kept) == len(before) - studied.dropped
+  for pair in kept:
+    assert pair.answers[0].startswith('my ')
+    assert set(pair.document_ids) <= names
+
+
+def test_pairs_that_are_not_utf8_are_named(library, monkeypatch):
+  monkeypatch.setattr(module, '_ask', scripted([]))
+  study(library, 'mills', most=1, progress=False)
+  pairs = pairs_file(library, 'mills')
+  pairs.write_bytes(pairs.read_bytes() + '{"id": "é"}'.encode('latin1'))
+  with pytest.raises(ValueError, match=r'mills\.jsonl is not UTF-8: .*iconv'):
+    study(library, 'mills', progress=False)
+
+
+def test_passages_too_short_to_ask_about_are_told(tmp_path, model, capsys):  # noqa: F811
+  files = tmp_path / 'files'
+  files.mkdir()
+  (files / 'a.txt').write_text('Short.')
+  library = make(tmp_path / 'library', model)
+  add_folder(library, files, 'mills', progress=False)
+  main(['library', 'study', f'--library={library.folder}'])
+  said = capsys.readouterr().out
+  assert "There are no pairs about 'mills': passages of fewer" in said
+  assert 'train.py' not in said

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import time
 
 import ml_dtypes
@@ -24,6 +25,7 @@ from lloco_jax.files import write_file
 FORMAT = 1
 _FORMAT_FILE = 'store.json'
 _SUFFIX = '.safetensors'
+_SUMMARIES = re.compile(rf'[0-9a-f]{{64}}{re.escape(_SUFFIX)}')
 _TENSOR = 'summaries'
 # One entry of the header, since safetensors shuffles several.
 _METADATA = 'lloco_jax'
@@ -221,10 +223,12 @@ class Store:
       raise ValueError(
         f'{self.folder} is a file; the store needs a folder of its own.'
       )
-    # Another program may be making the same store at this moment.
+    # Another program may be making the same store at this moment; and one
+    # that has nothing but summaries has lost its format file.
     ours = (_FORMAT_FILE, '.')
     if self.folder.is_dir() and not all(
-      each.name.startswith(ours) for each in self.folder.iterdir()
+      each.name.startswith(ours) or _SUMMARIES.fullmatch(each.name)
+      for each in self.folder.iterdir()
     ):
       raise ValueError(
         f'{self.folder} holds other files and no {_FORMAT_FILE}, so it is no '

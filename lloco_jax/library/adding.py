@@ -33,6 +33,7 @@ from lloco_jax.library.grouping import (
 from lloco_jax.library.library import Library, check_group
 from lloco_jax.library.parsers import parse
 from lloco_jax.library.pieces import cut
+from lloco_jax.library.sweeping import foretell, release
 from lloco_jax.weights.sources import file_hash
 
 # Characters of the texts that are compressed between two entries in the
@@ -92,7 +93,9 @@ def add_folder(
   found = walk(folder, library.folder)
   with library.alone():
     library.catalogue.tidy()
+    release(library)
     complete_grouping(library)
+    passages = library.catalogue.counts()
     known = collections.defaultdict(list)
     for entry in library.catalogue.entries():
       known[entry.path].append(entry)
@@ -111,8 +114,13 @@ def add_folder(
     adder = _Adder(library, rows, progress, counts)
     for number, path in enumerate(found.files, 1):
       try:
+        before = known[str(path)]
+        # Where passages are missing the whole file is read again.
+        whole = all(
+          passages.get(entry.version, 0) == entry.passages for entry in before
+        )
         file = _read(
-          library, path, group, known[str(path)], most_megabytes, counts
+          library, path, group, before, whole, most_megabytes, counts
         )
       except (ValueError, OSError) as error:
         counts.refuse(_with_kept(_sentence(path, error), known[str(path)]))
@@ -130,11 +138,11 @@ def add_folder(
       if not there & {path, *path.parents}
       for entry in known[str(path)]
     ]
-    library.catalogue.drop(gone)
+    _drop(library, gone)
     counts.removed = len({entry.path for entry in gone})
-    library.sweep()
-    library.catalogue.tidy()
-    _tell_of_emptied(library, known, counts)
+    groups = {entry.group for entries in known.values() for entry in entries}
+    for sentence in _emptied(library, groups):
+      counts.remark(sentence)
   counts.seconds = time.monotonic() - began
   return counts
 
@@ -149,22 +157,33 @@ def check_limits(rows: int, most_megabytes: float) -> None:
     )
 
 
-def _tell_of_emptied(library, known, counts) -> None:
-  """Remarks on groups that have lost their documents, but not all else."""
-  before = {entry.group for entries in known.values() for entry in entries}
+def _drop(library: Library, entries: Sequence[Entry]) -> None:
+  """Takes documents out, and the summaries that none has any more."""
+  foretell(library, entries)
+  library.catalogue.drop(entries)
+  release(library)
+  library.catalogue.tidy()
+
+
+def _emptied(library: Library, before: set[str]) -> list[str]:
+  """Sentences about groups that have lost their documents, but not all else."""
   now = {entry.group for entry in library.catalogue.entries()}
-  for group, what in sorted(belongings(library, before - now).items()):
-    counts.remark(
-      f"The group '{group}' has no documents any more, but {what}, which no "
-      'group uses now; bring its documents back with --group, or move what it '
-      'has to the group that they are in.'
-    )
+  return [
+    f"The group '{group}' has no documents any more, but {what}, for whatever "
+    'comes to a group of that name. Bring its documents back with --group, '
+    'move what it has to the group that they are in, or remove it (`library '
+    f'adapter {group} --none`, if the adapter was named).'
+    for group, what in sorted(belongings(library, before - now).items())
+  ]
 
 
 def remove(
   library: Library, paths: Sequence[str], groups: Sequence[str] = ()
-) -> int:
-  """Takes files, folders and groups out of a library; gives how many files.
+) -> tuple[int, list[str]]:
+  """Takes files, folders and groups out of a library.
+
+  Returns:
+    How many files, and sentences about what their groups have still.
 
   Raises:
     ValueError: the library has nothing of that name, or another program
@@ -193,10 +212,9 @@ def remove(
       if not some:
         raise ValueError(f"The library has no group '{group}'.")
       gone += some
-    library.catalogue.drop(gone)
-    library.sweep()
-    library.catalogue.tidy()
-  return len({entry.path for entry in gone})
+    _drop(library, gone)
+    emptied = _emptied(library, {entry.group for entry in entries})
+  return len({entry.path for entry in gone}), emptied
 
 
 class _Adder:
@@ -248,9 +266,10 @@ class _Adder:
         counts.tokens += kept.tokens
         counts.cut_tokens += kept.cut_tokens
         counts.vectors += kept.vectors
-    library.catalogue.put(entries, passages)
     places = {entry.place for entry in entries}
     old = [entry for file in files for entry in file.known]
+    foretell(library, old)
+    library.catalogue.put(entries, passages)
     library.catalogue.drop([each for each in old if each.place not in places])
     for file in files:
       if not file.known:
@@ -287,17 +306,23 @@ def _read(
   path: pathlib.Path,
   group: str | None,
   known: list[Entry],
+  whole: bool,
   most_megabytes: float,
   counts: Counts,
 ) -> _File | None:
-  """A file's parts, or None where the library has them and their summaries."""
+  """A file's parts, or None where the library has them and their summaries.
+
+  `whole` tells whether it has all passages of what is `known`.
+  """
   megabytes = path.stat().st_size / 1e6
   if megabytes > most_megabytes:
     raise ValueError(
       f'{show(path)} has {megabytes:,.0f} MB, and a file may have '
       f'{most_megabytes:g} (--most_megabytes); split it, or allow more.'
     )
-  if _is_whole(known, group) and file_hash(path) == known[0].file_hash:
+  if (
+    whole and _is_whole(known, group) and file_hash(path) == known[0].file_hash
+  ):
     if all(library.store.find(entry.key) for entry in known):
       return None
   data = path.read_bytes()

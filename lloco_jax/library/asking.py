@@ -11,7 +11,8 @@ from lloco_jax.data.contexts import Context
 from lloco_jax.data.prompts import encode_question
 from lloco_jax.generation.stream import FirstLine, Stream
 from lloco_jax.library.finding import Hit, documents_of, find, vote
-from lloco_jax.library.library import DEFAULT_FOLDER, RESERVE, Library
+from lloco_jax.library.library import DEFAULT_FOLDER, Library
+from lloco_jax.library.making import RESERVE
 
 
 @dataclasses.dataclass(frozen=True)

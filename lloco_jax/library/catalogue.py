@@ -164,7 +164,14 @@ class Catalogue:
       for entry in entries
     ]
     # What is there is left alone: a program that is stopped loses none of it.
-    fresh = {entry.version for entry in entries} - self.by_version().keys()
+    fresh = {entry.version for entry in entries}
+    if fresh & self.by_version().keys():
+      counts, live = self.counts(), self.by_version()
+      fresh -= {
+        version
+        for version in fresh & live.keys()
+        if counts.get(version, 0) == live[version].passages
+      }
     fields = dataclasses.fields(Passage)
     pieces = [
       {field.name: getattr(passage, field.name) for field in fields}
@@ -194,12 +201,20 @@ class Catalogue:
     with self._errors():
       dead = self.counts().keys() - self.by_version().keys()
       self._delete(self._passages, sorted(dead))
-      if not any(
-        'text' in index.columns for index in self._passages.list_indices()
-      ):
-        self._passages.create_index('text', config=FTS())
+    if self.words_fail():
+      with self._errors():
+        self._passages.create_index('text', config=FTS(), replace=True)
+    with self._errors():
       for table in (self._documents, self._passages):
         table.optimize(cleanup_older_than=_KEEP)
+
+  def words_fail(self) -> bool:
+    """Whether the index of words is missing or cannot be read."""
+    try:
+      self.by_words('the', 1)
+    except OSError:
+      return True
+    return False
 
   def counts(self) -> Mapping[str, int]:
     """How many passages each version has."""
@@ -218,6 +233,17 @@ class Catalogue:
         for row in sorted(rows, key=lambda row: row['number']):
           found[row['version']].append(row['text'])
     return found
+
+  def vectors(self, versions: Sequence[str]) -> dict[str, np.ndarray]:
+    """The text embeddings [n, D] of each version's passages, in their order."""
+    found = {version: [] for version in versions}
+    with self._errors():
+      for some in _chunks(versions):
+        rows = self._passages.search().where(_among('version', some))
+        rows = rows.select(['version', 'number', 'vector']).to_list()
+        for row in sorted(rows, key=lambda row: row['number']):
+          found[row['version']].append(row['vector'])
+    return {name: np.array(each, np.float32) for name, each in found.items()}
 
   def by_words(
     self, question: str, count: int, group: str | None = None
@@ -243,7 +269,8 @@ class Catalogue:
   def _search(self, query, count, group, kind, score):
     live = self.by_version()
     limit = count
-    with self._errors():
+    # A ValueError is of an index that is not there.
+    with self._errors(ValueError):
       while True:
         found = self._passages.search(query, query_type=kind)
         if kind == 'vector':
@@ -265,11 +292,11 @@ class Catalogue:
       table.delete(_among(column, some))
 
   @contextlib.contextmanager
-  def _errors(self):
+  def _errors(self, *also: type[Exception]):
     """LanceDB's own errors, as those that are said in a sentence."""
     try:
       yield
-    except RuntimeError as error:
+    except (RuntimeError, *also) as error:
       # Where in LanceDB's own code it comes from tells a user nothing.
       said = _SOURCE_LINE.sub('', str(error).strip().splitlines()[0])[:300]
       if 'No space left' in said:

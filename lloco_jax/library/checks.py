@@ -9,10 +9,24 @@ from lloco_jax.library.adding import text_hash
 from lloco_jax.library.catalogue import Entry
 from lloco_jax.library.folder import show
 from lloco_jax.library.grouping import complete_grouping
-from lloco_jax.library.library import Library, holds_adapter
+from lloco_jax.library.library import (
+  ADAPTERS,
+  FIELDS,
+  GROUPING,
+  LOCK,
+  Library,
+  holds_adapter,
+)
+from lloco_jax.library.sweeping import RELEASED, sweep
 from lloco_jax.weights.sources import file_hash
 
 _FORMAT_FILE = 'store.json'
+# What a library makes in its folder and for its catalogue.
+_KNOWN = (
+  *(FIELDS, GROUPING, ADAPTERS, RELEASED, LOCK),
+  *('store', 'catalogue', 'adapters', 'pairs', 'studied', 'training'),
+)
+_TABLES = ('documents.lance', 'passages.lance')
 # Documents whose passages are read at a time.
 _AT_ONCE = 500
 
@@ -22,25 +36,29 @@ class Findings:
   """Sentences about a library.
 
   `damage` is what answers suffer from. `leftovers` belong to no document, or
-  are what a stopped program left. `stale` are files that have changed or gone
-  since they were added. `adapters` are not where they were, or damaged.
-  `mended` says that damage and leftovers are out of the library now.
+  are what a stopped program left. `foreign` are files that no library makes,
+  which are let be. `stale` are files that have changed or gone since they were
+  added. `adapters` are not where they were, or damaged. `mended` says that
+  damage and leftovers are out of the library now.
   """
 
   documents: int = 0
   damage: list[str] = dataclasses.field(default_factory=list)
   leftovers: list[str] = dataclasses.field(default_factory=list)
+  foreign: list[str] = dataclasses.field(default_factory=list)
   stale: list[str] = dataclasses.field(default_factory=list)
   adapters: list[str] = dataclasses.field(default_factory=list)
   mended: bool = False
 
   def text(self) -> str:
     """What was found, and how it is mended."""
-    lines = [*self.damage, *self.leftovers, *self.stale, *self.adapters]
+    lines = [*self.damage, *self.leftovers, *self.foreign]
+    lines += [*self.stale, *self.adapters]
     lines.append(
       f'{self.documents:,} documents verified: {len(self.damage)} damaged, '
-      f'{len(self.leftovers)} leftovers, {len(self.stale)} not as their files '
-      f'are now; {len(self.adapters)} adapters missing or damaged.'
+      f'{len(self.leftovers)} leftovers, {len(self.foreign)} foreign files, '
+      f'{len(self.stale)} not as their files are now; {len(self.adapters)} '
+      'adapters missing or damaged.'
     )
     if self.stale:
       lines.append('Add their folders again to follow the files.')
@@ -48,8 +66,8 @@ class Findings:
       lines.append('Name those adapters again, with `library adapter`.')
     if self.mended:
       lines.append(
-        f'{len(self.damage)} damaged documents were taken out and '
-        f'{len(self.leftovers)} leftovers removed'
+        f'{len(self.damage)} damaged and {len(self.leftovers)} leftovers were '
+        'removed'
         f'{"; add their folders again" if self.damage else ""}.'
       )
       return '\n'.join(lines)
@@ -60,8 +78,8 @@ class Findings:
       )
     if self.damage:
       lines.append(
-        '--mend takes the damaged documents out; add their folders again to '
-        'make them anew.'
+        '--mend takes out what is damaged; add their folders again to make '
+        'them anew.'
       )
     return '\n'.join(lines)
 
@@ -80,9 +98,10 @@ def verify(library: Library, mend: bool = False) -> Findings:
   with library.alone():
     findings = Findings()
     entries = library.catalogue.entries()
-    damaged = _check_documents(library, entries, findings)
-    damaged += _check_passages(library, entries, findings)
+    lost = _check_documents(library, entries, findings)
+    unread = _check_passages(library, entries, findings)
     _check_store(library, entries, findings)
+    _check_folder(library, findings)
     _check_files(entries, findings)
     try:
       library.check_grouped()
@@ -97,9 +116,13 @@ def verify(library: Library, mend: bool = False) -> Findings:
           'folders again, which uses them, or remove the whole library.'
         )
       complete_grouping(library)
-      library.catalogue.drop(damaged)
+      library.catalogue.drop([*lost, *unread])
       library.catalogue.tidy()
-      library.sweep()
+      # Whose passages alone are damaged is added again without compression.
+      gone = {entry.key for entry in lost}
+      sweep(library, {entry.key for entry in unread} - gone)
+      for path in library.folder.glob('.*.part'):
+        path.unlink(missing_ok=True)
       findings.mended = True
   return findings
 
@@ -128,11 +151,17 @@ def _check_documents(library, entries, findings) -> list[Entry]:
 
 
 def _check_passages(library, entries, findings) -> list[Entry]:
-  """The documents whose passages put together are not their text."""
+  """The documents whose passages are not their text, or not their vectors."""
   damaged = []
+  if entries and library.catalogue.words_fail():
+    findings.damage.append(
+      'The index of words in the catalogue cannot be read; it is made anew.'
+    )
   for start in range(0, len(entries), _AT_ONCE):
     some = entries[start : start + _AT_ONCE]
-    texts = library.catalogue.texts([entry.version for entry in some])
+    versions = [entry.version for entry in some]
+    texts = library.catalogue.texts(versions)
+    vectors = library.catalogue.vectors(versions)
     for entry in some:
       pieces = texts[entry.version]
       if (
@@ -141,6 +170,14 @@ def _check_passages(library, entries, findings) -> list[Entry]:
       ):
         findings.damage.append(
           f'{entry.name}: its passages in the catalogue are not its text.'
+        )
+        damaged.append(entry)
+      elif not np.allclose(
+        vectors[entry.version], library.vectors(pieces), atol=1e-3
+      ):
+        findings.damage.append(
+          f'{entry.name}: its text embeddings in the catalogue are not those '
+          'of its passages.'
         )
         damaged.append(entry)
   live = {entry.version for entry in entries}
@@ -163,13 +200,35 @@ def _check_store(library, entries, findings) -> None:
     summaries = path.suffix == '.safetensors'
     if path.name == _FORMAT_FILE or summaries and path.stem in used:
       continue
-    if path.name.endswith('.part'):
-      said = 'was left by a program that was stopped'
-    elif summaries:
-      said = 'has the summaries of no document, maybe of an add not finished'
+    if summaries:
+      findings.leftovers.append(
+        f'{show(path)} has the summaries of no document, maybe of an add not '
+        'finished.'
+      )
     else:
-      said = 'is a foreign file, which you can remove'
-    findings.leftovers.append(f'{show(path)} {said}.')
+      _unknown(path, findings)
+
+
+def _check_folder(library, findings) -> None:
+  """Files that no library has, in its own folder and in its catalogue."""
+  for folder, known in (
+    (library.folder, _KNOWN),
+    (library.folder / 'catalogue', _TABLES),
+  ):
+    for path in sorted(folder.iterdir()):
+      if path.name not in known:
+        _unknown(path, findings)
+
+
+def _unknown(path, findings) -> None:
+  if path.name.startswith('.') and path.name.endswith('.part'):
+    findings.leftovers.append(
+      f'{show(path)} was left by a program that was stopped.'
+    )
+  else:
+    findings.foreign.append(
+      f'{show(path)} is a foreign file, which you can remove.'
+    )
 
 
 def _check_adapters(library, findings) -> None:

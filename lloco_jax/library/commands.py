@@ -22,8 +22,8 @@ from lloco_jax.library.library import (
   check_group,
 )
 from lloco_jax.library.making import Making
-from lloco_jax.library.pairs import groups_of, pairs_file
-from lloco_jax.library.study import study
+from lloco_jax.library.pairs import groups_of, pairs_file, read_pairs
+from lloco_jax.library.study import LEAST_CHARACTERS, study
 
 _SHOWN = 300
 
@@ -85,7 +85,12 @@ def add_library(commands) -> None:
   )
   naming = _command(actions, 'adapter', _adapter, "name a group's adapter")
   naming.add_argument('group', metavar='GROUP')
-  naming.add_argument('adapter', metavar='FOLDER', help='in the format of PEFT')
+  naming.add_argument(
+    'adapter', nargs='?', metavar='FOLDER', help='in the format of PEFT'
+  )
+  naming.add_argument(
+    '--none', action='store_true', help='forget the one that was named'
+  )
   naming.add_argument(
     '--prompt',
     default='plain',
@@ -220,6 +225,15 @@ def _study(chosen) -> None:
   for group in groups_of(library, chosen.group):
     studied = study(library, group, chosen.kinds, chosen.most)
     print(studied.text())
+    if not read_pairs(library, group):
+      print(
+        f"There are no pairs about '{group}': passages of fewer than "
+        f'{LEAST_CHARACTERS} characters are not read, and what was refused is '
+        'in the library under studied/. Write some yourself to '
+        f'{show(pairs_file(library, group))}.',
+        flush=True,
+      )
+      continue
     print(
       f'The pairs are in {show(pairs_file(library, group))}; read and edit '
       'them, then: python train.py --config=configs/library.py '
@@ -258,8 +272,10 @@ def _list(chosen) -> None:
 def _remove(chosen) -> None:
   if not chosen.paths and not chosen.group:
     raise ValueError('Nothing is named to be removed: give a PATH or --group.')
-  count = remove(Library(chosen.library), chosen.paths, chosen.group)
+  count, emptied = remove(Library(chosen.library), chosen.paths, chosen.group)
   print(f'{count} files removed from the library.')
+  for sentence in emptied:
+    print(f'Note: {sentence}')
 
 
 def _verify(chosen) -> None:
@@ -270,7 +286,13 @@ def _verify(chosen) -> None:
 
 
 def _adapter(chosen) -> None:
+  if chosen.none == bool(chosen.adapter):
+    raise ValueError('Name either the FOLDER of an adapter or --none.')
   library = Library(chosen.library)
+  if chosen.none:
+    library.forget_adapter(chosen.group)
+    print(f"No adapter is named for '{chosen.group}' any more.")
+    return
   library.name_adapter(chosen.group, chosen.adapter, chosen.prompt)
   print(f"The adapter of '{chosen.group}' is {chosen.adapter}.")
 

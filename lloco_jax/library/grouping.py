@@ -14,12 +14,10 @@ import numpy as np
 
 from lloco_jax.files import write_file
 from lloco_jax.library.catalogue import Entry, Passage
-from lloco_jax.library.library import GROUPING, Library
+from lloco_jax.library.library import GROUPING, UNGROUPED, Library
 from lloco_jax.library.pairs import pairs_file
 from lloco_jax.retrieval.clusters import Clustering, cluster
 
-# Where files are until groups are found.
-UNGROUPED = 'documents'
 MOST_GROUPS = 12
 # Files that are less apart than this make no groups of their own.
 _LEAST_SILHOUETTE = 0.05

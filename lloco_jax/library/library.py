@@ -33,20 +33,19 @@ from lloco_jax.retrieval.encoder import Encoder, embed
 from lloco_jax.retrieval.search import unit_vectors
 from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load
-from lloco_jax.weights.compressor import SHIPPED, apply_compressor
+from lloco_jax.weights.compressor import SHIPPED
 
 FORMAT = 1
 DEFAULT_FOLDER = 'runs/library'
-_FIELDS = 'library.json'
+FIELDS = 'library.json'
+# Where files are until groups are found.
+UNGROUPED = 'documents'
 # The groups that were found, until all files are in them.
 GROUPING = 'grouping.json'
-_ADAPTERS = 'adapters.json'
-_LOCK = '.lock'
+ADAPTERS = 'adapters.json'
+LOCK = '.lock'
 # Its vector tells one text embedding from another.
 _PROBE = 'A library of documents.'
-# Positions kept free for a question and its answer.
-RESERVE = 1024
-_MOST_TOKENS = 122_880
 
 
 class Library:
@@ -70,8 +69,10 @@ class Library:
     encode: Encoder = embed,
   ):
     self.folder = pathlib.Path(folder).expanduser().resolve()
-    path = self.folder / _FIELDS
+    path = self.folder / FIELDS
     if not path.is_file():
+      if (self.folder / 'catalogue').is_dir():
+        raise FileNotFoundError(_without_fields(self.folder))
       raise FileNotFoundError(
         f'There is no library in {show(self.folder)}; make one with: python -m '
         'lloco_jax library add FOLDER --group=NAME --library=PATH'
@@ -121,11 +122,11 @@ class Library:
     }
     making = dataclasses.replace(making, **places)
     folder = pathlib.Path(folder).expanduser().resolve()
-    if not (folder / _FIELDS).is_file():
+    if not (folder / FIELDS).is_file():
       _check_empty(folder)
       folder.mkdir(parents=True, exist_ok=True)
       with _alone(folder):
-        if not (folder / _FIELDS).is_file():
+        if not (folder / FIELDS).is_file():
           model = _begin(folder, making, model, encode)
           return cls(folder, model, encode)
     library = cls(folder, model, encode)
@@ -174,7 +175,7 @@ class Library:
     Raises:
       ValueError: it is not the one that the library was made with.
     """
-    model = self._given or _load(self.making)
+    model = self._given or self.making.load()
     found = store_settings(model, self.compression(1))
     if found != self.settings:
       raise ValueError(
@@ -223,7 +224,7 @@ class Library:
 
     Those of `adapters/GROUP` in the library are found without being named.
     """
-    path = self.folder / _ADAPTERS
+    path = self.folder / ADAPTERS
     found = {}
     for place in sorted((self.folder / 'adapters').glob('*')):
       if holds_adapter(place):
@@ -262,10 +263,29 @@ class Library:
       if place.resolve().is_relative_to(own):
         # The library may be moved.
         folder = f'./{place.resolve().relative_to(own)}'
+    self._write_adapter(group, {'folder': folder, 'prompt': prompt})
+
+  def forget_adapter(self, group: str) -> None:
+    """Takes away the adapter that was named for a group; its folder stays.
+
+    Raises:
+      ValueError: none was named.
+    """
+    self._write_adapter(group, None)
+
+  def _write_adapter(self, group: str, fields: dict | None) -> None:
     with self.alone():
-      path = self.folder / _ADAPTERS
+      path = self.folder / ADAPTERS
       named = json.loads(path.read_text('utf-8')) if path.is_file() else {}
-      named[group] = {'folder': folder, 'prompt': prompt}
+      if fields is None and group not in named:
+        raise ValueError(
+          f"No adapter was named for the group '{group}'; one in "
+          f'{show(self.folder / "adapters")} goes by itself when its folder '
+          'does.'
+        )
+      named[group] = fields
+      if fields is None:
+        del named[group]
       write_file(path, json.dumps(named, indent=2) + '\n')
 
   def _need_group(self, group: str) -> None:
@@ -300,17 +320,6 @@ class Library:
     )
     return adapter, PROMPTS[prompt]
 
-  def sweep(self) -> None:
-    """Removes summaries of no document, and what stopped programs left.
-
-    No other program may be adding documents: see `alone`.
-    """
-    used = {entry.key for entry in self.catalogue.entries()}
-    for key in self.store.keys() - used:
-      self.store.remove(key)
-    for path in self.store.folder.glob('.*.part'):
-      path.unlink(missing_ok=True)
-
   def _check_making(self, making: Making) -> None:
     for field in dataclasses.fields(Making):
       ours = getattr(self.making, field.name)
@@ -328,7 +337,12 @@ def holds_adapter(folder: str) -> bool:
 
 
 def check_group(group: str) -> None:
-  """Raises ValueError where a group's name could be no folder's."""
+  """Raises ValueError where a name is none for a group of the user's."""
+  if group == UNGROUPED:
+    raise ValueError(
+      f"In the group '{group}' files wait for groups to be found; give yours "
+      'another name.'
+    )
   if not group.strip() or group in ('.', '..') or not group.isprintable():
     raise ValueError(f'{group!r} is no name of a group; name it by a word.')
   if '/' in group or '\\' in group or len(group.encode()) > 100:
@@ -340,15 +354,25 @@ def check_group(group: str) -> None:
 
 def _alone(folder: pathlib.Path):
   return alone(
-    folder / _LOCK,
+    folder / LOCK,
     f'Another program is changing the library {show(folder)}; wait for it, or '
     'stop it, and give the command again.',
   )
 
 
+def _without_fields(folder: pathlib.Path) -> str:
+  return (
+    f'{show(folder)} is a library that has lost its {FIELDS}, which says what '
+    'its summaries were made with; bring that file back, or remove the folder '
+    'and add your folders again, which compresses them anew.'
+  )
+
+
 def _check_empty(folder: pathlib.Path) -> None:
   """Another program may be making the same library at this moment."""
-  ours = (_LOCK, f'.{_FIELDS}.')
+  ours = (LOCK, f'.{FIELDS}.')
+  if all((folder / name).is_dir() for name in ('store', 'catalogue')):
+    raise ValueError(_without_fields(folder))
   if folder.exists() and (
     not folder.is_dir()
     or not all(each.name.startswith(ours) for each in folder.iterdir())
@@ -363,31 +387,13 @@ def _begin(folder, making: Making, model: Model | None, encode) -> Model:
   if making.compressor is None:
     shipped = 'shipped' if making.model in SHIPPED else ''
     making = dataclasses.replace(making, compressor=shipped)
-  model = model or _load(making)
-  settings = store_settings(model, _compression(making, model))
+  model = model or making.load()
+  settings = store_settings(model, making.compression(model))
   fields = {
     'format': FORMAT,
     'making': dataclasses.asdict(making),
     'settings': dataclasses.asdict(settings),
     'probe': unit_vectors(encode, [_PROBE])[0].tolist(),
   }
-  write_file(folder / _FIELDS, json.dumps(fields, indent=2) + '\n')
+  write_file(folder / FIELDS, json.dumps(fields, indent=2) + '\n')
   return model
-
-
-def _load(making: Making) -> Model:
-  model = load(making.model, making.dtype)
-  return (
-    apply_compressor(model, making.compressor) if making.compressor else model
-  )
-
-
-def _compression(making: Making, model: Model) -> CompressionConfig:
-  cap = making.token_cap
-  if not cap and model.config.summary_length:
-    room = model.window - RESERVE
-    segments = max(room // model.config.summary_length, 1)
-    cap = min(segments * model.segment_length, _MOST_TOKENS)
-  return CompressionConfig(
-    segment_length=model.segment_length, token_cap=cap or _MOST_TOKENS
-  )

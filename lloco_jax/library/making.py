@@ -2,7 +2,15 @@
 
 import dataclasses
 
+from lloco_jax.compression.schedule import CompressionConfig
+from lloco_jax.model import Model
 from lloco_jax.weights import sources
+from lloco_jax.weights.checkpoint import load
+from lloco_jax.weights.compressor import apply_compressor
+
+# Positions kept free for a question and its answer.
+RESERVE = 1024
+_MOST_TOKENS = 122_880
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,3 +40,21 @@ class Making:
         f'passage_characters is {self.passage_characters}; it must be 1 or '
         'more.'
       )
+
+  def load(self) -> Model:
+    """The base with its compressor applied, if it has one of its own."""
+    model = load(self.model, self.dtype)
+    if not self.compressor:
+      return model
+    return apply_compressor(model, self.compressor)
+
+  def compression(self, model: Model) -> CompressionConfig:
+    """How its documents are cut."""
+    cap = self.token_cap
+    if not cap and model.config.summary_length:
+      room = model.window - RESERVE
+      segments = max(room // model.config.summary_length, 1)
+      cap = min(segments * model.segment_length, _MOST_TOKENS)
+    return CompressionConfig(
+      segment_length=model.segment_length, token_cap=cap or _MOST_TOKENS
+    )

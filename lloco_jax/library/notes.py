@@ -3,10 +3,11 @@
 `studied/GROUP.jsonl` of a library has a line a passage.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 import json
 import pathlib
 
+from lloco_jax.data.documents import decode_utf8
 from lloco_jax.data.examples import Example
 from lloco_jax.data.jsonl import example_line
 from lloco_jax.files import write_file
@@ -27,20 +28,21 @@ class Notes:
   """The pairs and the notes of a group, files that lines are added to.
 
   Pairs come first, so a passage that is noted has its pairs. Of passages that
-  are gone neither is kept; what the user wrote is. A last line that is half a
-  pair is taken out, and printed.
+  are gone neither is kept; what the user wrote is. Where a document has
+  another name now, pairs and notes get it, too. A last line that is half a pair
+  is taken out, and printed.
 
   Args:
     pairs: file of the pairs.
     notes: file of the notes.
-    live: ids of the passages that the group has.
+    live: documents of the passages that the group has, by the passages' ids.
 
   Raises:
-    ValueError: the notes are damaged.
+    ValueError: a file is damaged or not UTF-8.
   """
 
   def __init__(
-    self, pairs: pathlib.Path, notes: pathlib.Path, live: Collection[str]
+    self, pairs: pathlib.Path, notes: pathlib.Path, live: Mapping[str, str]
   ):
     self._pairs, self._notes = pairs, notes
     for path in (pairs, notes):
@@ -50,7 +52,9 @@ class Notes:
       # A program was stopped while it wrote.
       lines.pop()
     try:
-      passages = [json.loads(line)['passage'] for line in lines]
+      noted = [json.loads(line) for line in lines]
+      passages = [note['passage'] for note in noted]
+      before = {note['passage']: note['document'] for note in noted}
     except (ValueError, KeyError, TypeError) as error:
       raise ValueError(
         f'{notes} is damaged ({error!r}); remove it, and passages are read '
@@ -58,7 +62,16 @@ class Notes:
       ) from error
     self.read = {id for id in passages if id in live}
     gone = {id for id in passages if id not in live}
-    stay = [line for line, id in zip(lines, passages) if id in live]
+    moved = {
+      id: (old, live[id])
+      for id, old in before.items()
+      if live.get(id, old) != old
+    }
+    stay = [
+      _renamed(line, 'document', moved.get(id))
+      for line, id in zip(lines, passages)
+      if id in live
+    ]
     old = _lines(pairs)
     ended = old and pairs.read_bytes().endswith(b'\n')
     if old and not ended and not _is_whole(old[-1]):
@@ -68,7 +81,11 @@ class Notes:
         f'The last line of {pairs} is half of a pair and was taken out: {half}',
         flush=True,
       )
-    new = [line for line in old if _passage_of(line) not in gone]
+    new = [
+      _renamed(line, 'document_id', moved.get(_passage_of(line)))
+      for line in old
+      if _passage_of(line) not in gone
+    ]
     self.dropped = len(old) - len(new)
     for path, kept in ((pairs, new), (notes, stay)):
       content = ''.join(kept).encode()
@@ -102,7 +119,7 @@ def _lines(path: pathlib.Path) -> list[str]:
   """The lines of a file, of which the last may lack its end."""
   if not path.is_file():
     return []
-  lines = path.read_bytes().decode('utf-8').split('\n')
+  lines = decode_utf8(path.read_bytes(), str(path)).split('\n')
   return [f'{line}\n' for line in lines if line]
 
 
@@ -111,6 +128,16 @@ def _is_whole(line: str) -> bool:
     return bool(json.loads(line))
   except ValueError:
     return False
+
+
+def _renamed(line: str, field: str, names: tuple[str, str] | None) -> str:
+  """The line, whose field says the second of the names if it said the first."""
+  if names is None:
+    return line
+  fields = json.loads(line)
+  if fields.get(field) != names[0]:
+    return line
+  return json.dumps(fields | {field: names[1]}, ensure_ascii=False) + '\n'
 
 
 def _passage_of(line: str) -> str | None:

@@ -11,9 +11,11 @@ import pathlib
 from lloco_jax.data.examples import Example
 from lloco_jax.data.jsonl import read_examples
 from lloco_jax.library.catalogue import Entry
-from lloco_jax.library.finding import find
 from lloco_jax.library.folder import escaped, show
 from lloco_jax.library.library import Library
+
+# Passages that a search puts forward.
+_CANDIDATES = 100
 
 
 def pairs_file(library: Library, group: str) -> pathlib.Path:
@@ -62,8 +64,8 @@ def find_documents(
 
   A pair may name a document as `library list --documents` does, or a file by
   its path or by its name alone. Of a file of several documents the one is
-  taken that a search for question and answer finds first. Pairs about
-  anything else are left out, and it is said how many.
+  taken that a search for the words of question and answer finds first. Pairs
+  about anything else are left out, and it is said how many.
   """
   by_name = _by_name(
     [entry for entry in library.catalogue.entries() if entry.group == group]
@@ -102,9 +104,10 @@ def _by_name(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 def _one_of(library, group, entries: Sequence[Entry], pair: Example) -> Entry:
   if len(entries) == 1:
     return entries[0]
-  places = {entry.place: entry for entry in entries}
+  places = {entry.version: entry for entry in entries}
   words = f'{pair.question} {pair.answers[0]}'
-  for hit in find(library, words, 100, group):
-    if hit.entry.place in places:
-      return hit.entry
+  # By words alone: whoever trains need not have the library's text embedding.
+  for version, *_ in library.catalogue.by_words(words, _CANDIDATES, group):
+    if version in places:
+      return places[version]
   return entries[0]

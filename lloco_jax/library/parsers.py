@@ -11,6 +11,8 @@ from lloco_jax.retrieval.extra import need
 
 # Control characters that are no part of a text.
 _CONTROL = re.compile(rb'[\x00-\x08\x0e-\x1a\x1c-\x1f]')
+# In a page that was decoded, also what stands for what could not be.
+_STRANGE = re.compile('[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f\ufffd]')
 _BINARY_SHARE = 0.01
 _UTF_16 = (b'\xff\xfe', b'\xfe\xff')
 _UNSEEN = ('script', 'style', 'template', 'noscript', 'svg')
@@ -43,19 +45,23 @@ def parse(path: pathlib.Path, data: bytes, name: str) -> tuple[str, list[str]]:
 
 
 def _plain(data: bytes, name: str):
-  beginning = data[: 2**16]
   if data.startswith(_UTF_16):
     raise ValueError(
       f'{name} is UTF-16; convert it, for example with '
       '`iconv -f utf-16 -t utf-8 old > new`.'
     )
+  beginning = data[: 2**16]
   strange = len(_CONTROL.findall(beginning))
-  if b'\0' in beginning or strange > _BINARY_SHARE * len(beginning):
-    raise ValueError(
-      f'{name} holds binary data and no text; remove it, or give it the suffix '
-      'of what it is.'
-    )
+  if b'\0' in data or strange > _BINARY_SHARE * len(beginning):
+    raise ValueError(_binary(name))
   return _lines(decode_utf8(data, name)), []
+
+
+def _binary(name: str) -> str:
+  return (
+    f'{name} holds binary data and no text; remove it, or give it the suffix '
+    'of what it is.'
+  )
 
 
 def _html(data: bytes, name: str):
@@ -69,6 +75,9 @@ def _html(data: bytes, name: str):
     raise ValueError(
       f'{name} cannot be read as HTML ({_short(error)}); save it as text.'
     ) from None
+  # The encoding is guessed, so binary data is characters as well.
+  if len(_STRANGE.findall(str(page))) > _BINARY_SHARE * len(data):
+    raise ValueError(_binary(name))
   remarks = []
   if page.contains_replacement_characters:
     remarks.append(

@@ -80,15 +80,19 @@ class Studied:
 
 @dataclasses.dataclass(frozen=True)
 class _Passage:
-  """A passage of a document; its id names its pairs."""
+  """A passage of a document; its id names its pairs.
+
+  It is of the text alone, so that pairs stay where a document is called
+  otherwise: its file was moved, or has grown into several documents.
+  """
 
   document: str
   text: str
 
   @property
   def id(self) -> str:
-    whole = repr((self.document, self.text)).encode()
-    return hashlib.sha256(whole).hexdigest()[:16]
+    text = self.text.encode('utf-8', 'surrogatepass')
+    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def study(
@@ -126,7 +130,11 @@ def study(
     'it.',
   ):
     passages = {each.id: each for each in _passages(library, group)}
-    notes = Notes(path, notes_file(library, group), passages.keys())
+    notes = Notes(
+      path,
+      notes_file(library, group),
+      {id: each.document for id, each in passages.items()},
+    )
     pairs = read_pairs(library, group)
     studied.dropped = notes.dropped
     waiting = [each for id, each in passages.items() if id not in notes.read]

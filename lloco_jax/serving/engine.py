@@ -25,7 +25,7 @@ from lloco_jax.serving.context_cache import (
   ContextKey,
   vectors_hash,
 )
-from lloco_jax.serving.requests import Answer, Request
+from lloco_jax.serving.requests import Answer, Request, check_types
 from lloco_jax.serving.slots import (
   NOTHING,
   Entry,
@@ -143,6 +143,7 @@ class Engine:
     Raises:
       ValueError: it can never be answered as it is.
     """
+    check_types(request)
     ids = check_ids(self._model, request.ids)
     if ids.ndim != 1:
       raise ValueError(
@@ -161,10 +162,6 @@ class Engine:
           f'engine has room for; shorten it, or give the engine a Room with '
           f'{field}={length}.'
         )
-    if request.max_new_tokens < 1:
-      raise ValueError(
-        f'max_new_tokens is {request.max_new_tokens}; it must be >= 1.'
-      )
     adapter = self._bank.hash_of(request.adapter)
     key = ContextKey(self._model.fingerprint, adapter, vectors_hash(vectors))
     answer = Answer(request, self.step)
@@ -192,6 +189,9 @@ class Engine:
       The answers that have more tokens now or are done; none when idle.
     """
     try:
+      if self._slots is None or self._lobby is None:
+        # A second interrupt came while they were made anew.
+        self._start_again()
       self._seat()
       if self._waiting and not all(self._running):
         enough = len(self._waiting) >= self._together

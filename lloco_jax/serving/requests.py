@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
+import numbers
 
 import numpy as np
 
@@ -25,6 +26,28 @@ class Request:
   adapter: str | None = None
   max_new_tokens: int = 16
   sampling: Sampling = GREEDY
+
+
+def check_types(request: Request) -> None:
+  """Raises ValueError where a setting of a request is of another type.
+
+  Found later, it would hold up all other requests.
+  """
+  most = request.max_new_tokens
+  if not isinstance(most, numbers.Integral) or most < 1:
+    raise ValueError(
+      f'max_new_tokens is {most!r}; it must be a whole number, 1 or more.'
+    )
+  if not isinstance(request.adapter, str | None):
+    raise ValueError(
+      f'The adapter of a request is a {type(request.adapter).__name__}; give '
+      'its name in the bank.'
+    )
+  if not isinstance(request.sampling, Sampling):
+    raise ValueError(
+      f'The sampling of a request is a {type(request.sampling).__name__}; give '
+      'a Sampling of lloco_jax.generation.sampling.'
+    )
 
 
 class Answer:

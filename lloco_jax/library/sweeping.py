@@ -1,0 +1,57 @@
+"""Summaries that no document has any more, taken out of a library's store.
+
+Summaries are the dear part of a library. So they go only where documents of
+the catalogue had them: `foretell` writes down which before the catalogue
+forgets them, and `release` removes them, also after a kill. All others belong
+to an addition that was stopped, or to a catalogue that is gone, and the next
+addition uses them; `sweep` removes them, too.
+"""
+
+from collections.abc import Collection, Iterable
+import json
+
+from lloco_jax.files import write_file
+from lloco_jax.library.catalogue import Entry
+from lloco_jax.library.library import Library
+
+RELEASED = 'released.json'
+
+
+def foretell(library: Library, entries: Iterable[Entry]) -> None:
+  """Writes down that the summaries of documents may come to be of none."""
+  keys = {entry.key for entry in entries}
+  if keys:
+    keys = sorted(keys | _foretold(library))
+    write_file(library.folder / RELEASED, json.dumps(keys) + '\n')
+
+
+def release(library: Library) -> None:
+  """Removes summaries that were foretold to go, unless a document has them.
+
+  No other program may be changing the library: see `Library.alone`.
+  """
+  _remove(library, _foretold(library))
+  (library.folder / RELEASED).unlink(missing_ok=True)
+  for path in library.store.folder.glob('.*.part'):
+    path.unlink(missing_ok=True)
+
+
+def sweep(library: Library, keep: Collection[str] = ()) -> None:
+  """Removes all summaries of no document, but for the keys in `keep`."""
+  release(library)
+  _remove(library, library.store.keys() - set(keep))
+
+
+def _foretold(library: Library) -> set[str]:
+  """Keys that were written down; of a damaged file none, which stay."""
+  path = library.folder / RELEASED
+  try:
+    return set(json.loads(path.read_text('utf-8')))
+  except (FileNotFoundError, ValueError, TypeError):
+    return set()
+
+
+def _remove(library: Library, keys: Collection[str]) -> None:
+  used = {entry.key for entry in library.catalogue.entries()}
+  for key in set(keys) - used:
+    library.store.remove(key)
