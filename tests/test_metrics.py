@@ -1,4 +1,5 @@
 import json
+import pathlib
 
 import pytest
 
@@ -136,6 +137,32 @@ def test_accuracy_takes_the_opening_letter(prediction, score):
 def test_f1_of_hotpotqa(prediction, reference, official, lloco):
   assert hotpotqa_f1(prediction, reference) == pytest.approx(official)
   assert lloco_hotpotqa_f1(prediction, reference) == pytest.approx(lloco)
+
+
+@pytest.fixture(scope='module')
+def official():
+  """What the official scripts said of odd texts; the file names them."""
+  path = pathlib.Path(__file__).with_name('official_scores.json')
+  return json.loads(path.read_text('utf-8'))
+
+
+def test_hotpotqa_scores_equal_official_ones_of_odd_texts(official):
+  cases = official['hotpotqa']
+  ruled = 0
+  for case in cases:
+    pair = case['prediction'], case['reference']
+    assert hotpotqa_f1(*pair) == pytest.approx(case['f1'], abs=1e-12), case
+    assert exact_match(*pair) == case['exact_match'], case
+    ruled += f1(*pair) != case['f1']
+  # The rule of yes and no counts.
+  assert ruled >= 5
+
+
+def test_squad_scores_equal_official_ones_of_odd_texts(official):
+  for case in official['squad']:
+    pair = case['prediction'], case['references']
+    assert squad_f1(*pair) == pytest.approx(case['f1'], abs=1e-12), case
+    assert squad_exact_match(*pair) == case['exact_match'], case
 
 
 def test_rule_of_yes_and_no_is_of_each_reference():
