@@ -204,8 +204,11 @@ _SOURCES = {
   'quality': _Source(
     quality.read_quality,
     'QuALITY.v1.0.1.htmlstripped.train and .dev',
-    # Not tensorflow_datasets', which is the older version 0.9.
     get=lambda _: quality.DOWNLOAD,
+    prepared=lambda _: Prepared(
+      f'{_BUILDERS}.quality_htmlstripped_dataset_builder'
+    ),
+    of_rows=quality.quality_of_rows,
   ),
   'qmsum': _Source(
     qmsum.read_qmsum,
@@ -216,7 +219,10 @@ _SOURCES = {
     squad.read_squad,
     'dev-v1.1.json',
     squad.PARTS,
-    # Not tensorflow_datasets', which keeps no order of an article's paragraphs.
+    prepared=lambda part: Prepared(
+      f'{_BUILDERS}.squad_by_article_dataset_builder', part
+    ),
+    of_rows=squad.squad_of_rows,
     downloads=squad.DOWNLOADS,
   ),
   'fairytaleqa': _Source(

@@ -15,6 +15,7 @@ import zipfile
 
 from file_server import serving
 from official_files import (
+  article,
   hotpot_row,
   scrolls_row,
   write_fairytaleqa,
@@ -22,12 +23,14 @@ from official_files import (
   write_json,
   write_lines,
   write_longbench,
+  write_quality,
   write_scrolls,
+  write_squad,
 )
 import pytest
 
 from configs import common
-from lloco_jax.data import hotpotqa, scrolls
+from lloco_jax.data import hotpotqa, scrolls, squad
 from lloco_jax.data.prepared import Prepared
 from lloco_jax.inputs import load_dataset
 
@@ -36,7 +39,11 @@ SOURCES = {
   'fairytaleqa': 'sections',
   'hotpotqa': 'fullwiki',
   'longbench': 'qasper',
+  'quality': '',
+  'squad': 'v2.0',
 }
+# Whose official files would be fetched where nothing is prepared.
+FETCHED = (hotpotqa, scrolls, squad)
 WARNING = 'TENSORFLOW WAS IMPORTED'
 
 
@@ -66,12 +73,13 @@ def prepare(site):
     fairytaleqa_dataset_builder,
     hotpotqa_dataset_builder,
     longbench_dataset_builder,
+    quality_htmlstripped_dataset_builder,
     scrolls_dataset_builder,
+    squad_by_article_dataset_builder,
   )
 
-  # Or it would be fetched.
-  hotpotqa.DOWNLOADS.clear()
-  scrolls.DOWNLOADS.clear()
+  for module in FETCHED:
+    module.DOWNLOADS.clear()
   for source in SOURCES:
     try:
       load_dataset(config_of(source))
@@ -82,6 +90,8 @@ def prepare(site):
   fairytaleqa_dataset_builder._URL = f'{site}fairytaleqa.zip'
   hotpotqa_dataset_builder._URL = site
   longbench_dataset_builder._URL = f'{site}longbench.zip'
+  quality_htmlstripped_dataset_builder.URL = site
+  squad_by_article_dataset_builder._URL = site
   for builder in (
     scrolls_dataset_builder.Builder(
       config='qasper', file_format='array_record'
@@ -92,6 +102,10 @@ def prepare(site):
     ),
     longbench_dataset_builder.Builder(
       config='qasper', file_format='array_record'
+    ),
+    quality_htmlstripped_dataset_builder.Builder(file_format='array_record'),
+    squad_by_article_dataset_builder.Builder(
+      config='v2.0', file_format='array_record'
     ),
   ):
     builder.download_and_prepare()
@@ -132,6 +146,17 @@ def folder(tmp_path_factory):
   write_hotpotqa(site)
   rows = [hotpot_row(f'r{n}', f'Fox {n}', 'Mill') for n in range(12)]
   write_json(site / 'hotpot_train_v1.1.json', rows)
+  write_quality(site)
+  write_squad(site, 'v2.0')
+  odd = {'answers': [{'text': 'red'}, {'text': 'Red'}]}
+  none = {'answers': [], 'is_impossible': True}
+  articles = [
+    article('Owl', 'One.', 'Two.', **odd),
+    article('Mill', 'Three.', **none),
+  ]
+  # A paragraph that nobody asked about.
+  articles[0]['paragraphs'].insert(1, {'context': 'Alone.', 'qas': []})
+  write_json(site / 'train-v2.0.json', {'data': articles})
   return folder
 
 
@@ -167,7 +192,7 @@ def said(folder):
 @pytest.mark.parametrize('source', SOURCES)
 def test_rows_are_what_the_files_hold(folder, said, source):
   path = {
-    'hotpotqa': folder / 'site',
+    **dict.fromkeys(('hotpotqa', 'quality', 'squad'), folder / 'site'),
     'fairytaleqa': folder / 'fairytaleqa/FairytaleQAData-1',
   }.get(source, folder / source)
   expected = told(load_dataset(config_of(source, path)))
@@ -249,7 +274,7 @@ def test_checksums_are_those_of_the_downloads():
   known = {url: (int(size), sha256) for url, size, sha256, _ in lines}
   assert known == {
     download.url: (download.size, download.sha256)
-    for source in (hotpotqa, scrolls)
+    for source in FETCHED
     for files in source.DOWNLOADS.values()
     for download in files.values()
   }

@@ -6,10 +6,13 @@ the words of the reference, and an answer is 'B. text of the option'. Tags:
 'hard' where `difficult` is 1, and the number of options.
 """
 
+from collections.abc import Mapping
+import itertools
 import pathlib
 import string
 
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
+from lloco_jax.data.prepared import Rows, rows_of
 from lloco_jax.data.records import (
   at,
   identifier,
@@ -20,9 +23,10 @@ from lloco_jax.data.records import (
   texts,
 )
 
+URL = 'https://raw.githubusercontent.com/nyu-mll/quality/main/data/v1.0.1/'
 DOWNLOAD = (
-  'download https://raw.githubusercontent.com/nyu-mll/quality/main/data/v1.0.1/'
-  'QuALITY.v1.0.1.htmlstripped.train and the same with .dev at its end.'
+  f'download {URL}QuALITY.v1.0.1.htmlstripped.train and the same with .dev at '
+  'its end.'
 )
 _FILES = {
   'train': ('QuALITY*.htmlstripped.train',),
@@ -41,7 +45,18 @@ def read_quality(
   """
   files = split_files(path, _FILES, splits, DOWNLOAD)
   return dataset_of_files(
-    'quality', files, lambda file, _, collection: _read(file, collection)
+    'quality',
+    files,
+    lambda file, _, collection: _read(read_json_lines(file), collection),
+  )
+
+
+def quality_of_rows(splits: Mapping[str, Rows]) -> Dataset:
+  """As `read_quality`, of what tensorflow_datasets has prepared."""
+  return dataset_of_files(
+    'quality',
+    splits,
+    lambda rows, _, collection: _read(_as_in_files(rows), collection),
   )
 
 
@@ -57,9 +72,19 @@ def _lettered(options):
   return list(zip(string.ascii_uppercase, options))
 
 
-def _read(path, collection):
+def _as_in_files(rows):
+  for place, fields in rows:
+    options = iter(fields['options'])
+    questions = [
+      {**each, 'options': list(itertools.islice(options, each['options']))}
+      for each in rows_of(fields['questions'])
+    ]
+    yield place, {**fields, 'questions': questions}
+
+
+def _read(rows, collection):
   examples = []
-  for place, fields in read_json_lines(path):
+  for place, fields in rows:
     with at(place):
       document = collection.add(
         identifier(fields, 'article_id'), text(fields, 'article')

@@ -7,10 +7,13 @@ uses, and the tag 'unanswerable'; the official metric scores an empty answer
 there. It was written for one paragraph: another of the article may answer it.
 """
 
+from collections.abc import Mapping
+import itertools
 import pathlib
 
 from lloco_jax.data.downloads import Download
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
+from lloco_jax.data.prepared import Rows, rows_of
 from lloco_jax.data.records import (
   at,
   distinct,
@@ -76,17 +79,49 @@ def read_squad(
   }
   files = split_files(path, patterns, splits, download(part))
   return dataset_of_files(
-    'squad', files, lambda file, _, collection: _read(file, collection)
+    'squad',
+    files,
+    lambda file, _, collection: _read(_articles(file), collection),
   )
 
 
-def _read(path, collection):
-  examples = []
+def squad_of_rows(splits: Mapping[str, Rows], part: str) -> Dataset:
+  """As `read_squad`, of what tensorflow_datasets has prepared."""
+  return dataset_of_files(
+    'squad',
+    splits,
+    lambda rows, _, collection: _read(_as_in_files(rows), collection),
+  )
+
+
+def _articles(path):
   content = read_json(path)
   with at(str(path)):
     articles = objects(content, 'data')
   for number, article in enumerate(articles, 1):
-    with at(f'{path}, article {number}'):
+    yield f'{path}, article {number}', article
+
+
+def _as_in_files(rows):
+  for place, fields in rows:
+    answers = iter(fields['answers'])
+    paragraphs = [{'context': each, 'qas': []} for each in fields['contexts']]
+    for question in rows_of(fields['questions']):
+      texts = itertools.islice(answers, question['answers'])
+      paragraphs[question['paragraph']]['qas'].append(
+        {
+          **question,
+          'is_impossible': bool(question['is_impossible']),
+          'answers': [{'text': each} for each in texts],
+        }
+      )
+    yield place, {**fields, 'paragraphs': paragraphs}
+
+
+def _read(articles, collection):
+  examples = []
+  for place, article in articles:
+    with at(place):
       title = text(article, 'title')
       paragraphs = objects(article, 'paragraphs')
       document = collection.add(
