@@ -299,6 +299,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     tokens_per_vector=summaries.tokens_per_vector(
       {name for example in examples for name in example.document_ids}
     ),
+    data=dataset.told,
   )
   path = report.write_report(
     folder,

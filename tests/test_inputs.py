@@ -70,6 +70,7 @@ def test_limits_are_kept_and_told(tmp_path, capsys):
     for name in example.document_ids
   }
   said = capsys.readouterr().out
+  assert dataset.told in said
   assert 'train 3 questions about ' in said
   assert '(of 16 questions about 8 documents; the rest is left out)' in said
   assert 'validation 1 questions about 1 documents; from' in said

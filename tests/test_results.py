@@ -21,6 +21,10 @@ def test_what_is_written_is_read_back(tmp_path):
   written = write_results(folder, made_up_systems(), 'f1', CONTROLS, seed=4)
   assert read_results(folder) == written
   assert sorted(os.listdir(folder)) == [PREDICTIONS_FILE, RESULTS_FILE]
+  told = 'validation 3 questions; from dev.json in data.'
+  write_results(folder, made_up_systems(), 'f1', CONTROLS, seed=4, data=told)
+  assert json.loads((folder / RESULTS_FILE).read_text())['data'] == told
+  assert read_results(folder) == written
 
 
 def test_results_file_holds_scores_costs_and_differences(tmp_path):

@@ -42,8 +42,11 @@ def write_results(
   seed: int = 0,
   level: float = 0.95,
   tokens_per_vector: float | None = None,
+  data: str = '',
 ) -> Results:
   """Compares the systems and writes both files, each whole or not at all.
+
+  `data` says what was asked, and from which files it is.
 
   Raises:
     ValueError: as `compare_systems`; nothing is written then.
@@ -58,7 +61,8 @@ def write_results(
   # The answers go first: a kill in between leaves the old results.json,
   # whose hash tells that these answers are not its own.
   write_file(folder / PREDICTIONS_FILE, predictions)
-  document = _encode_results(results, hashlib.sha256(predictions).hexdigest())
+  digest = hashlib.sha256(predictions).hexdigest()
+  document = _encode_results(results, data, digest)
   write_file(folder / RESULTS_FILE, document)
   return results
 
@@ -122,7 +126,7 @@ def _decode_predictions(content):
   return answers
 
 
-def _encode_results(results, predictions_digest):
+def _encode_results(results, data, predictions_digest):
   systems = [
     {
       'name': system.name,
@@ -147,6 +151,7 @@ def _encode_results(results, predictions_digest):
   ]
   fields = {
     'format': _FORMAT,
+    **({'data': data} if data else {}),
     'metric': results.metric,
     'main_system': results.main_system,
     'controls': list(results.controls),
