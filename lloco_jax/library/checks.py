@@ -121,8 +121,6 @@ def verify(library: Library, mend: bool = False) -> Findings:
       # Whose passages alone are damaged is added again without compression.
       gone = {entry.key for entry in lost}
       sweep(library, {entry.key for entry in unread} - gone)
-      for path in library.folder.glob('.*.part'):
-        path.unlink(missing_ok=True)
       findings.mended = True
   return findings
 

@@ -28,12 +28,15 @@ def foretell(library: Library, entries: Iterable[Entry]) -> None:
 def release(library: Library) -> None:
   """Removes summaries that were foretold to go, unless a document has them.
 
+  Files that killed programs left half-written go as well.
+
   No other program may be changing the library: see `Library.alone`.
   """
   _remove(library, _foretold(library))
   (library.folder / RELEASED).unlink(missing_ok=True)
-  for path in library.store.folder.glob('.*.part'):
-    path.unlink(missing_ok=True)
+  for folder in (library.folder, library.store.folder):
+    for path in folder.glob('.*.part'):
+      path.unlink(missing_ok=True)
 
 
 def sweep(library: Library, keep: Collection[str] = ()) -> None:
