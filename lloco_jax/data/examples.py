@@ -97,7 +97,7 @@ class Dataset:
   documents: Mapping[str, Document]
   splits: Mapping[str, tuple[Example, ...]]
   files: tuple[str, ...] = ()
-  told: str = ''
+  told: str = dataclasses.field(default='', compare=False)
 
   def __post_init__(self):
     if not isinstance(self.documents, DocumentFile):
