@@ -283,3 +283,19 @@ def test_passages_too_short_to_ask_about_are_told(tmp_path, model, capsys):  # n
   said = capsys.readouterr().out
   assert "There are no pairs about 'mills': passages of fewer" in said
   assert 'train.py' not in said
+
+
+def test_a_passage_in_a_second_document_changes_no_pair(
+  library, monkeypatch, tmp_path
+):
+  calls = []
+  monkeypatch.setattr(module, '_ask', scripted(calls))
+  study(library, 'mills', progress=False)
+  before = read_pairs(library, 'mills')
+  twin = tmp_path / 'files/00.txt'
+  twin.write_text((tmp_path / 'files/1.txt').read_text())
+  add_folder(library, tmp_path / 'files', 'mills', progress=False)
+  asked = len(calls)
+  studied = study(library, 'mills', progress=False)
+  assert (studied.passages, studied.dropped, len(calls)) == (0, 0, asked)
+  assert read_pairs(library, 'mills') == before

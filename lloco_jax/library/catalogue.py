@@ -225,25 +225,22 @@ class Catalogue:
 
   def texts(self, versions: Sequence[str]) -> dict[str, list[str]]:
     """The passages of each version, in their order."""
-    found = {version: [] for version in versions}
-    with self._errors():
-      for some in _chunks(versions):
-        rows = self._passages.search().where(_among('version', some))
-        rows = rows.select(['version', 'number', 'text']).to_list()
-        for row in sorted(rows, key=lambda row: row['number']):
-          found[row['version']].append(row['text'])
-    return found
+    return self._of_passages('text', versions)
 
   def vectors(self, versions: Sequence[str]) -> dict[str, np.ndarray]:
     """The text embeddings [n, D] of each version's passages, in their order."""
+    found = self._of_passages('vector', versions)
+    return {name: np.array(each, np.float32) for name, each in found.items()}
+
+  def _of_passages(self, column: str, versions: Sequence[str]) -> dict:
     found = {version: [] for version in versions}
     with self._errors():
       for some in _chunks(versions):
         rows = self._passages.search().where(_among('version', some))
-        rows = rows.select(['version', 'number', 'vector']).to_list()
+        rows = rows.select(['version', 'number', column]).to_list()
         for row in sorted(rows, key=lambda row: row['number']):
-          found[row['version']].append(row['vector'])
-    return {name: np.array(each, np.float32) for name, each in found.items()}
+          found[row['version']].append(row[column])
+    return found
 
   def by_words(
     self, question: str, count: int, group: str | None = None

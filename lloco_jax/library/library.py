@@ -283,9 +283,10 @@ class Library:
           f'{show(self.folder / "adapters")} goes by itself when its folder '
           'does.'
         )
-      named[group] = fields
       if fields is None:
         del named[group]
+      else:
+        named[group] = fields
       write_file(path, json.dumps(named, indent=2) + '\n')
 
   def _need_group(self, group: str) -> None:

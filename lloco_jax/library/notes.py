@@ -28,21 +28,24 @@ class Notes:
   """The pairs and the notes of a group, files that lines are added to.
 
   Pairs come first, so a passage that is noted has its pairs. Of passages that
-  are gone neither is kept; what the user wrote is. Where a document has
-  another name now, pairs and notes get it, too. A last line that is half a pair
-  is taken out, and printed.
+  are gone neither is kept; what the user wrote is. Where the document of a
+  passage has another name now, pairs and notes get it, too. A last line that is
+  half a pair is taken out, and printed.
 
   Args:
     pairs: file of the pairs.
     notes: file of the notes.
-    live: documents of the passages that the group has, by the passages' ids.
+    live: the documents that have each passage of the group, by its id.
 
   Raises:
     ValueError: a file is damaged or not UTF-8.
   """
 
   def __init__(
-    self, pairs: pathlib.Path, notes: pathlib.Path, live: Mapping[str, str]
+    self,
+    pairs: pathlib.Path,
+    notes: pathlib.Path,
+    live: Mapping[str, Sequence[str]],
   ):
     self._pairs, self._notes = pairs, notes
     for path in (pairs, notes):
@@ -63,9 +66,9 @@ class Notes:
     self.read = {id for id in passages if id in live}
     gone = {id for id in passages if id not in live}
     moved = {
-      id: (old, live[id])
+      id: (old, live[id][0])
       for id, old in before.items()
-      if live.get(id, old) != old
+      if id in live and old not in live[id]
     }
     stay = [
       _renamed(line, 'document', moved.get(id))

@@ -104,10 +104,10 @@ def _by_name(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
 def _one_of(library, group, entries: Sequence[Entry], pair: Example) -> Entry:
   if len(entries) == 1:
     return entries[0]
-  places = {entry.version: entry for entry in entries}
+  by_version = {entry.version: entry for entry in entries}
   words = f'{pair.question} {pair.answers[0]}'
   # By words alone: whoever trains need not have the library's text embedding.
   for version, *_ in library.catalogue.by_words(words, _CANDIDATES, group):
-    if version in places:
-      return places[version]
+    if version in by_version:
+      return by_version[version]
   return entries[0]

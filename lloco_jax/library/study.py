@@ -129,12 +129,11 @@ def study(
     f"Another program is studying the group '{group}'; wait for it, or stop "
     'it.',
   ):
-    passages = {each.id: each for each in _passages(library, group)}
-    notes = Notes(
-      path,
-      notes_file(library, group),
-      {id: each.document for id, each in passages.items()},
-    )
+    passages, documents = {}, collections.defaultdict(list)
+    for each in _passages(library, group):
+      passages.setdefault(each.id, each)
+      documents[each.id].append(each.document)
+    notes = Notes(path, notes_file(library, group), documents)
     pairs = read_pairs(library, group)
     studied.dropped = notes.dropped
     waiting = [each for id, each in passages.items() if id not in notes.read]
