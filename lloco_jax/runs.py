@@ -1,5 +1,6 @@
 """Runs: what training and evaluation of every kind do with a workdir."""
 
+import atexit
 import hashlib
 import importlib.metadata
 import json
@@ -26,6 +27,12 @@ except ImportError:  # Windows: two runs in a workdir are not noticed
 
 # Open files, whose locks end with the process.
 _LOCKS = {}
+
+
+@atexit.register
+def _close_locks() -> None:
+  for file in _LOCKS.values():
+    file.close()
 
 
 def versions() -> dict[str, str]:

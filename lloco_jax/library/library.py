@@ -277,16 +277,14 @@ class Library:
     with self.alone():
       path = self.folder / ADAPTERS
       named = json.loads(path.read_text('utf-8')) if path.is_file() else {}
-      if fields is None and group not in named:
+      if fields is not None:
+        named[group] = fields
+      elif named.pop(group, None) is None:
         raise ValueError(
           f"No adapter was named for the group '{group}'; one in "
           f'{show(self.folder / "adapters")} goes by itself when its folder '
           'does.'
         )
-      if fields is None:
-        del named[group]
-      else:
-        named[group] = fields
       write_file(path, json.dumps(named, indent=2) + '\n')
 
   def _need_group(self, group: str) -> None:
