@@ -19,7 +19,8 @@ from lloco_jax.finetuning.questions import question_task
 from lloco_jax.generation.decoding import decode_in_place, prefill
 from lloco_jax.model import Model
 from lloco_jax.nn.autocompressor import init_state
-from lloco_jax.nn.llama import init_params, unstack_layers
+from lloco_jax.nn.joining import unstack_layers
+from lloco_jax.nn.llama import init_params
 from lloco_jax.nn.lora import LoraConfig, init_adapter
 from lloco_jax.nn.quantize import quantize_params
 

@@ -6,6 +6,7 @@ machine falls on all of them, and ratios are taken within a round.
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 import dataclasses
 import multiprocessing
 import pathlib
@@ -69,6 +70,29 @@ def _work(pipe, set_up, options):
   pipe.send((idle, resident('VmHWM')))
 
 
+def measure_together(sides: list[Side], repeats: int) -> dict[str, Measured]:
+  """As `measure`, in this process: for a device that holds the base once.
+
+  Memory is not measured.
+  """
+
+  def prepared(side):
+    run = side.set_up(side.options)
+    run()
+    return run
+
+  with ThreadPoolExecutor() as pool:
+    runs = list(pool.map(prepared, sides))
+  measured = {side.name: Measured([], []) for side in sides}
+  for turn in range(repeats):
+    for side, run in list(zip(sides, runs))[:: -1 if turn % 2 else 1]:
+      start = time.perf_counter()
+      result = run()
+      measured[side.name].seconds.append(time.perf_counter() - start)
+      measured[side.name].results.append(result)
+  return measured
+
+
 def measure(sides: list[Side], repeats: int) -> dict[str, Measured]:
   """Runs the sides in turn, the order reversed every other round."""
   spawn = multiprocessing.get_context('spawn')
@@ -125,8 +149,8 @@ def side_rows(measured: dict[str, Measured], unit: str, count: int) -> list:
       'side': name,
       'seconds': statistics.median(found.seconds),
       f'{unit}/s': count / statistics.median(found.seconds),
-      'peak MiB': found.peak,
-      'before MiB': found.idle,
+      'peak MiB': found.peak or None,
+      'before MiB': found.idle or None,
     }
     for name, found in measured.items()
   ]
@@ -147,7 +171,7 @@ def pair_rows(
         'times as fast': statistics.median(ratios),
         'lowest': min(ratios),
         'highest': max(ratios),
-        'memory ratio': ours.peak / theirs.peak,
+        'memory ratio': ours.peak / theirs.peak if theirs.peak else None,
         'difference': max(
           difference(a, b)
           for arrays in zip(ours.results, theirs.results)

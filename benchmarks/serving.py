@@ -8,8 +8,10 @@ slot' is the mixed work through a single slot of an engine, and 'generate' by
 new; an engine reads each once and keeps it.
 
     python benchmarks/serving.py
+    python benchmarks/serving.py --shape llama2-7b --dtype bfloat16 --together
 """
 
+import functools
 import itertools
 import sys
 
@@ -26,18 +28,32 @@ SIDES = 'mixed', 'one adapter', 'one slot', 'generate'
 MIXED, ONE, SLOT, ALONE = SIDES
 
 
-def _set_up(options: dict):
-  """The model, and its adapters by name."""
+def _model(config, dtype: str):
   import jax
 
   from lloco_jax.model import Model
   from lloco_jax.nn.llama import init_params
+
+  make = jax.jit(init_params, static_argnums=(0, 2))
+  return Model(config, make(config, jax.random.key(0), dtype), None, '', '')
+
+
+@functools.cache
+def _shared_model(config, dtype: str):
+  return _model(config, dtype)
+
+
+def _set_up(options: dict):
+  """The model, and its adapters by name."""
+  import jax
+
   from lloco_jax.nn.lora import LoraConfig, init_adapter
 
   config = common.shape(options['shape'])
-  make = jax.jit(init_params, static_argnums=(0, 2))
-  params = make(config, jax.random.key(0), options['dtype'])
-  model = Model(config, params, None, '', '')
+  if options['together']:
+    model = _shared_model(config, options['dtype'])
+  else:
+    model = _model(config, options['dtype'])
   lora = LoraConfig(options['rank'], dropout=0.0)
   adapters = {}
   for index in range(options['adapters']):
@@ -172,6 +188,11 @@ def main():
   parser.add_argument('--steps', type=int, default=8, help='between looks')
   parser.add_argument('--adapters', type=int, default=8)
   parser.add_argument('--rank', type=int, default=8)
+  parser.add_argument(
+    '--together',
+    action='store_true',
+    help='in one process, which holds the base once; memory is not measured',
+  )
   args = parser.parse_args()
   common.shrink(
     args, shape='tiny', documents=4, questions=2, context=8, prompt=8,
@@ -186,7 +207,14 @@ def main():
     ALONE: paired.Side(ALONE, generate, options),
   }
   chosen = [name for name in SIDES if name in {MIXED, *args.sides}]
-  measured = paired.measure([sides[name] for name in chosen], args.repeats)
+  measure = paired.measure_together if args.together else paired.measure
+  if args.together:
+    import jax
+
+    where['device'] = jax.devices()[0].device_kind
+    model = _shared_model(common.shape(args.shape), args.dtype)
+    jax.block_until_ready(model.unstacked_params)
+  measured = measure([sides[name] for name in chosen], args.repeats)
   count = args.documents * args.questions
   against = {
     name: paired.pair_rows(measured, [(MIXED, name)]) for name in chosen[1:]

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from lloco_jax.nn.config import LlamaConfig
-from lloco_jax.nn.llama import unstack_layers
+from lloco_jax.nn.joining import decoding_params, unstack_layers
 from lloco_jax.nn.lora import Adapter
 
 
@@ -71,4 +71,4 @@ class Model:
     """The parameters one tree a layer, as decoding wants them."""
     # Also where it is first asked for while a caller's program is traced.
     with jax.ensure_compile_time_eval():
-      return unstack_layers(self.params)
+      return decoding_params(self.params)

@@ -13,7 +13,9 @@ import lloco_jax as lloco
 from lloco_jax.generation import decoding
 from lloco_jax.generation.decoding import prefill
 from lloco_jax.model import Model
+from lloco_jax.nn import attention as attentions
 from lloco_jax.nn import llama
+from lloco_jax.nn.joining import unstack_layers
 from lloco_jax.nn.lora import stack_adapters
 
 D = CONFIG.hidden_size
@@ -66,7 +68,7 @@ def test_every_position_equals_the_full_forward():
     chosen,
     count,
   )
-  unstacked = stacked.replace(weights=llama.unstack_layers(stacked.weights))
+  unstacked = stacked.replace(weights=unstack_layers(stacked.weights))
 
   @jax.jit
   def step(tokens, place, index, cache):
@@ -120,6 +122,36 @@ def test_greedy_tokens_of_ragged_rows_with_their_own_adapters():
   assert len({tuple(row) for row in actual.tolist()}) == 3
 
 
+@pytest.mark.parametrize('questions', [1, 3])
+def test_a_cache_read_in_parts_gives_the_same_tokens(questions):
+  """As on a GPU; so many parts that rows alone would not be enough."""
+  model, adapter = tiny.model(), tiny.adapter(1)
+  ids, context = prompts()
+  prompt = jnp.asarray(ids)[:, None, :2].repeat(questions, axis=1)
+  sizes = jnp.asarray(CONTEXT_LENGTHS), jnp.full((3, questions), 2)
+
+  def made():
+    scores, cache = prefill(
+      model.params, CONFIG, context, sizes[0], prompt, sizes[1], adapter,
+      new_slots=questions * (NEW - 1),
+    )  # fmt: skip
+    lengths = sizes[0][:, None] + sizes[1]
+    unstacked = model.for_decoding(adapter)
+    tokens = decoding.decode(
+      unstacked[0], CONFIG, scores, cache, lengths, unstacked[1], None,
+      jax.random.key(0), NEW,
+    )  # fmt: skip
+    return tokens, cache.positions.shape[1]
+
+  expected, places = made()
+  with attentions.use_backend('cudnn'):
+    tokens, more = made()
+    key = jax.ShapeDtypeStruct((3, 2, more, 8), jnp.float32)
+    assert attentions.parts_of(key) == more // attentions.PART_KEYS == 2
+  assert places < more == attentions.CACHE_MULTIPLE
+  np.testing.assert_array_equal(tokens, expected)
+
+
 @pytest.mark.parametrize('adapted', [True, False])
 def test_stacked_layers_decode_alike(adapted, monkeypatch):
   """Into buffers that are carried, and without a second copy of the base."""
@@ -141,7 +173,7 @@ def test_stacked_layers_decode_alike(adapted, monkeypatch):
 
 def test_unstacked_layers_read_alike():
   model, adapter = tiny.model(), tiny.adapter(1)
-  unstacked = adapter.replace(weights=llama.unstack_layers(adapter.weights))
+  unstacked = adapter.replace(weights=unstack_layers(adapter.weights))
   reads = (jnp.zeros((1, 0, D)), jnp.zeros(1, jnp.int32))
   reads = (*reads, tiny.ids(0, 1, 1, 6), jnp.asarray([[5]]))
   expected, actual = (

@@ -12,6 +12,7 @@ import tiny
 from lloco_jax.data.batches import pack
 from lloco_jax.finetuning.loss import packed_loss
 from lloco_jax.nn import llama
+from lloco_jax.nn.joining import unstack_layers
 from lloco_jax.nn.lora import LoraConfig, init_adapter
 from lloco_jax.planning import flops
 from lloco_jax.weights.published import read_config
@@ -39,8 +40,8 @@ def unstacked():
     key = jax.random.key(0)
     adapter = init_adapter(CONFIG, LORA, key)
     return (
-      llama.unstack_layers(llama.init_params(CONFIG, key)),
-      adapter.replace(weights=llama.unstack_layers(adapter.weights)),
+      unstack_layers(llama.init_params(CONFIG, key)),
+      adapter.replace(weights=unstack_layers(adapter.weights)),
     )
 
   return jax.eval_shape(make)

@@ -16,6 +16,7 @@ import lloco_jax as lloco
 from lloco_jax.generation.decoding import prefill
 from lloco_jax.nn import llama
 from lloco_jax.nn.config import LlamaConfig, RopeScaling
+from lloco_jax.nn.joining import unstack_layers
 from lloco_jax.nn.remat import REMAT_POLICIES
 
 
@@ -147,7 +148,7 @@ def test_stacked_layers_equal_unstacked_ones():
     CONFIG,
     x,
     plain_positions(tokens),
-    adapter.replace(weights=llama.unstack_layers(adapter.weights)),
+    adapter.replace(weights=unstack_layers(adapter.weights)),
   )
   assert relative_error(unstacked, stacked) < 1e-5
   assert len(kept_each) == CONFIG.num_hidden_layers

@@ -17,12 +17,17 @@ from lloco_jax.data.contexts import Context
 from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.inputs import load_models
 from lloco_jax.nn import llama
+from lloco_jax.nn.joining import decoding_params
 from lloco_jax.nn.lora import block_of, merge_adapter, projection_shapes
 from lloco_jax.nn.quantize import (
+  FEW_ROWS,
   dequantize_params,
   is_quantized,
   quantize_kernel,
   quantize_params,
+  scaled_matmul,
+  turn,
+  turned_matmul,
 )
 from lloco_jax.weights import huggingface
 from lloco_jax.weights.compressor import apply_compressor, save_compressor
@@ -143,9 +148,32 @@ def test_every_stage_computes_what_the_integers_say():
 
 
 def test_the_decoder_reads_integers():
-  layer = quantized().unstacked_params['layers_1']['mlp']['up_proj']
+  layer = quantized().unstacked_params['layers_1']['mlp']['gate_up_proj']
   assert layer['kernel'].dtype == jnp.int8
-  assert layer['scale'].shape == (CONFIG.intermediate_size,)
+  assert layer['scale'].shape == (2 * CONFIG.intermediate_size,)
+
+
+@pytest.mark.parametrize('rows', [1, FEW_ROWS + 1])
+def test_turned_kernels_give_the_same(rows):
+  """As a GPU reads them, for few rows and for many."""
+  kernel, scale = quantize_kernel(tiny.normal(0, 24, 40))
+  x = tiny.normal(1, rows, 1, 24)
+  turned = turn({'kernel': kernel, 'scale': scale})
+  assert turned['turned'].shape == (40, 24)
+  assert turned['turned'].dtype == jnp.int8
+  actual = turned_matmul(x, **{'kernel': turned['turned'], 'scale': scale})
+  assert relative_error(actual, scaled_matmul(x, kernel, scale)) < 1e-6
+
+
+def test_a_turned_base_decodes_alike():
+  model = quantized()
+  expected = lloco.generate(model, IDS, CONTEXT, ADAPTER, stop_tokens=())
+  other = dataclasses.replace(model)
+  other.__dict__['unstacked_params'] = decoding_params(model.params, True)
+  layer = other.unstacked_params['layers_1']['mlp']
+  assert layer['down_proj'].keys() == {'turned', 'scale'}
+  tokens = lloco.generate(other, IDS, CONTEXT, ADAPTER, stop_tokens=())
+  np.testing.assert_array_equal(tokens, expected)
 
 
 def test_gradient_of_an_adapter_is_that_on_the_dequantised_base():

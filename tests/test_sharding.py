@@ -14,7 +14,7 @@ import pytest
 import tiny
 
 from lloco_jax import sharding
-from lloco_jax.nn.llama import unstack_layers
+from lloco_jax.nn.joining import unstack_layers
 from lloco_jax.nn.lora import stack_adapters
 from lloco_jax.nn.placement import constrain
 

@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 
 from lloco_jax.generation.sampling import keys_of_step, sample
-from lloco_jax.nn.attention import SHARED, UNSEEN
+from lloco_jax.nn.attention import SHARED, UNSEEN, cache_padding
 from lloco_jax.nn.autocompressor import read
 from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.joining import decoding_adapter
 from lloco_jax.nn.llama import (
   KeyValues,
   Positions,
@@ -96,6 +97,8 @@ def prefill(
   # The free slots of layers that are sliced out of a stack come behind that, or
   # they would be held twice.
   sliced = 'layers' in params and not stacked
+  places = context.shape[1] + questions * width + new_slots
+  new_slots += cache_padding(places)
   hidden, kept, positions = read(
     params,
     config,
@@ -191,6 +194,10 @@ def decode_in_place(
   own = jnp.arange(1, questions + 1, dtype=jnp.int32)
   own = jnp.broadcast_to(own, (batch, questions))
 
+  # Before the loop, not at every step.
+  dtype = jax.tree.leaves(cache.layers)[0].dtype
+  adapter = decoding_adapter(adapter, params, config, dtype)
+
   def stopped(tokens):
     done = jnp.zeros(tokens.shape, bool)
     for stop in stop_tokens:
@@ -216,7 +223,7 @@ def decode_in_place(
     hidden, layers = hidden_states(
       params,
       config,
-      embed(params, tokens).astype(jax.tree.leaves(cache.layers)[0].dtype),
+      embed(params, tokens).astype(dtype),
       Positions(position, positions, own, groups),
       adapter,
       adapter_ids,

@@ -18,12 +18,12 @@ from lloco_jax.generation.decoding import Cache, join_heads, prefill
 from lloco_jax.generation.sampling import likeliest
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.joining import decoding_adapter, unstack_layers
 from lloco_jax.nn.llama import (
   Positions,
   embed,
   hidden_states,
   logits,
-  unstack_layers,
 )
 from lloco_jax.nn.lora import Adapter
 
@@ -107,9 +107,11 @@ class Stream:
     params, *rest = self._reading
     lowered = prefill.lower(params, config, *rest, new_slots=max_new_tokens - 1)
     self._prefill = lowered.compile()
+    self._params = model.unstacked_params
     if adapter is not None:
       adapter = adapter.replace(weights=unstack_layers(adapter.weights))
-    self._params, self._adapter = model.unstacked_params, adapter
+      adapter = decoding_adapter(adapter, self._params, config)
+    self._adapter = adapter
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
     one = jax.ShapeDtypeStruct((1, 1), jnp.int32)
     _, cache = lowered.out_info

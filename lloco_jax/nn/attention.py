@@ -33,6 +33,9 @@ QUERY_BLOCKS = (32, 512)
 # Parts of a causal layout, where there are as many queries as keys; more save
 # work on keys that are not visible yet, but every part copies those it reads.
 PARTS = 4
+# On a GPU: matrices that a step's products should be of, and the fewest keys of
+# one; caches there have a multiple of so many places.
+MATRICES, PART_KEYS, CACHE_MULTIPLE = 1024, 64, 128
 BACKENDS = ('xla', 'splash', 'cudnn')
 _OF_PLATFORM = {'tpu': 'splash', 'gpu': 'cudnn'}
 # JAX keeps programs traced with one back end apart from those with another.
@@ -150,8 +153,22 @@ def cached_attention(
   keys = (key, value, key_positions, key_groups)
   block = query_block(key.shape[-2])
   if query.shape[1] <= block:
-    return _attend(queries, keys)
+    return _attend(queries, keys, parts_of(key))
   return _attend_in_blocks(queries, keys, block)
+
+
+def cache_padding(places: int) -> int:
+  """How many places are best left free in a cache of so many."""
+  return -places % CACHE_MULTIPLE if backend() == 'cudnn' else 0
+
+
+def parts_of(key) -> int | None:
+  """Parts that a step reads the values of a cache in; None for one product."""
+  if backend() != 'cudnn':
+    return None
+  *lead, places, _ = key.shape
+  most = min(-(-MATRICES // math.prod(lead)), places // PART_KEYS)
+  return max(n for n in range(1, max(most, 1) + 1) if places % n == 0)
 
 
 def _splash(query, key, value, key_positions, groups, shared):
@@ -256,7 +273,7 @@ def _first_keys(keys, count: int):
   return key, value, key_positions[:, :count], groups
 
 
-def _attend(queries, keys):
+def _attend(queries, keys, parts=None):
   query, query_positions, query_groups = queries
   key, value, key_positions, key_groups = keys
   b, t, n, h = query.shape
@@ -273,9 +290,28 @@ def _attend(queries, keys):
   scores = jnp.where(mask[:, None, None], scores, jnp.finfo(wide).min)
   most = jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True))
   weights = jnp.exp(scores - most)
-  # The few outputs are divided by the sums, not the many weights.
   sums = jnp.sum(weights, axis=-1, keepdims=True)
+  if parts is not None:
+    # In the kernel that has them.
+    weights, sums = weights / sums, 1
   weights = weights.astype(value.dtype).reshape(*lead, n // k, t, s)
-  output = einsum('...gts,...sh->...gth', weights, value)
-  output = (output.reshape(*sums.shape[:-1], h) / sums).astype(value.dtype)
+  if parts is None:
+    output = einsum('...gts,...sh->...gth', weights, value)
+  else:
+    output = _mixed_in_parts(weights, value, parts, einsum)
+  # The few outputs are divided by the sums, not the many weights.
+  output = (output.reshape(b, k, n // k, t, h) / sums).astype(value.dtype)
   return output.transpose(0, 3, 1, 2, 4).reshape(b, t, n, h)
+
+
+def _mixed_in_parts(weights, value, parts: int, einsum):
+  """Weights [..., G, T, S] times values [..., S, H], some keys at a time.
+
+  As one product a GPU's compiler puts it into the softmax's kernel, which reads
+  the values a few columns at a time, and slowly (docs/gpu.md).
+  """
+  weights = jax.lax.optimization_barrier(weights)
+  weights = weights.reshape(*weights.shape[:-1], parts, -1)
+  value = value.reshape(*value.shape[:-2], parts, -1, value.shape[-1])
+  each = einsum('...gtps,...psh->...pgth', weights, value)
+  return jnp.sum(jax.lax.optimization_barrier(each), axis=-4)

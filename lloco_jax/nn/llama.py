@@ -3,7 +3,7 @@
 Axes: B batch, T positions, D model, N heads, K key-value heads, H head size,
 F mlp, V vocabulary, L layers. Layers are stacked on a leading axis and
 scanned (training, compression, prefill; decoding on TPUs) or are one tree
-each (decoding elsewhere, after `unstack_layers`).
+each (decoding elsewhere, see nn/joining.py).
 """
 
 from flax import struct
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 
 from lloco_jax.nn.attention import attention, cached_attention
 from lloco_jax.nn.config import LlamaConfig
-from lloco_jax.nn.lora import Adapter, LoraLinear, scaled_weights
+from lloco_jax.nn.joining import decoding_adapter, each_of
+from lloco_jax.nn.lora import Adapter, LoraLinear
 from lloco_jax.nn.placement import constrain
 from lloco_jax.nn.remat import REMAT_POLICIES
 from lloco_jax.nn.rotary import rotary_tables, rotate
@@ -87,12 +88,14 @@ class Attention(nn.Module):
       linear = LoraLinear(features, c.attention_bias, self.dropout, name=name)
       return linear(inputs, adapter_ids)
 
-    def split(flat, count):
-      return flat.reshape(*flat.shape[:2], count, c.head_dim)
-
-    query = split(project('q_proj', x, heads * c.head_dim), heads)
-    key = split(project('k_proj', x, kv_heads * c.head_dim), kv_heads)
-    value = split(project('v_proj', x, kv_heads * c.head_dim), kv_heads)
+    counts = {'q_proj': heads, 'k_proj': kv_heads, 'v_proj': kv_heads}
+    widths = {name: count * c.head_dim for name, count in counts.items()}
+    query, key, value = (
+      flat.reshape(*flat.shape[:2], count, c.head_dim)
+      for count, flat in zip(
+        counts.values(), each_of(self, 'qkv_proj', widths, project, x)
+      )
+    )
     query = constrain(query, 'batch', None, 'heads', None)
     key = constrain(key, 'batch', None, 'kv_heads', None)
     value = constrain(value, 'batch', None, 'kv_heads', None)
@@ -155,11 +158,13 @@ class Mlp(nn.Module):
       linear = LoraLinear(features, c.mlp_bias, self.dropout, name=name)
       return linear(inputs, adapter_ids)
 
-    def widen(name):
-      wide = project(f'{name}_proj', x, c.intermediate_size)
-      return checkpoint_name(constrain(wide, 'batch', None, 'mlp'), name)
-
-    gate, up = widen('gate'), widen('up')
+    widths = dict.fromkeys(('gate_proj', 'up_proj'), c.intermediate_size)
+    gate, up = (
+      checkpoint_name(constrain(wide, 'batch', None, 'mlp'), name)
+      for name, wide in zip(
+        ('gate', 'up'), each_of(self, 'gate_up_proj', widths, project, x)
+      )
+    )
     return project('down_proj', nn.silu(gate) * up, c.hidden_size)
 
 
@@ -359,7 +364,7 @@ def hidden_states(
   )
   variables = {'params': params}
   if adapter is not None:
-    variables['lora'] = scaled_weights(adapter)
+    variables['lora'] = decoding_adapter(adapter, params, config).weights
     if adapter.bank_size is not None and adapter_ids is None:
       raise ValueError('A bank of adapters needs adapter_ids, one a row.')
   rngs = None if dropout_key is None else {'dropout': dropout_key}
@@ -382,17 +387,3 @@ def logits(params: dict, config: LlamaConfig, hidden) -> jax.Array:
   }
   scores = Llama(config).apply({'params': tree}, hidden, method=Llama.logits)
   return constrain(scores, 'batch', *(None,) * (scores.ndim - 2), 'vocab')
-
-
-def unstack_layers(tree: dict) -> dict:
-  """{'layers': [L, ...] leaves} -> {'layers_0': ..., 'layers_1': ...}.
-
-  For decoding, where a layer sliced out of a stack is a copy of its weights
-  at every token.
-  """
-  layers = tree['layers']
-  count = jax.tree.leaves(layers)[0].shape[0]
-  rest = {name: leaf for name, leaf in tree.items() if name != 'layers'}
-  for index in range(count):
-    rest[f'layers_{index}'] = jax.tree.map(lambda x, i=index: x[i], layers)
-  return rest

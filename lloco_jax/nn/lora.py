@@ -14,13 +14,18 @@ import jax
 import jax.numpy as jnp
 
 from lloco_jax.nn.config import LlamaConfig
-from lloco_jax.nn.quantize import is_quantized, scaled_matmul
+from lloco_jax.nn.quantize import (
+  is_quantized,
+  scaled_matmul,
+  turned_matmul,
+)
 
 ATTENTION_PROJECTIONS = ('q_proj', 'k_proj', 'v_proj', 'o_proj')
 MLP_PROJECTIONS = ('gate_proj', 'up_proj', 'down_proj')
-# Up to so many columns, ranks of a bank together, all adapters are one tile of
-# a matrix unit; beyond, or with more adapters than tokens, most of it is waste.
-MASKED_COLUMNS = 128
+# Up to so many columns, ranks of a bank together (three times as many where q,
+# k and v are joined), all adapters are a few tiles of a matrix unit; beyond, or
+# with more adapters than tokens, most of it is waste.
+MASKED_COLUMNS = 384
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +125,8 @@ def scaled_weights(adapter: Adapter | None) -> dict | None:
   """The tree the network reads: alpha / rank folded into every B."""
   if adapter is None:
     return None
+  if adapter.scale == 1:
+    return adapter.weights
 
   def fold(path, leaf):
     return leaf * adapter.scale if path[-1].key == 'b' else leaf
@@ -204,23 +211,38 @@ class LoraLinear(nn.Module):
 
   @nn.compact
   def __call__(self, x, adapter_ids=None):  # [B, T, D] -> [B, T, F]
-    kernel = self.param(
-      'kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features)
-    )
-    if self.has_variable('params', 'scale'):
-      y = scaled_matmul(x, kernel, self.get_variable('params', 'scale'))
-    else:
-      y = jnp.einsum('btd,df->btf', x, kernel.astype(x.dtype))
+    y = self._product(x)
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       y = y + bias.astype(x.dtype)
-    if self.has_variable('lora', 'a'):
-      a = self.get_variable('lora', 'a').astype(x.dtype)
-      b = self.get_variable('lora', 'b').astype(x.dtype)
+    if self.has_variable('lora', 'b'):
+      pair = {
+        name: leaf.astype(x.dtype)
+        for name, leaf in self.variables['lora'].items()
+      }
       if self.dropout:
         x = nn.Dropout(self.dropout, deterministic=False)(x)
-      y = y + (bank(x, a, b, adapter_ids) if a.ndim == 3 else x @ a @ b)
+      y = y + low_rank(x, pair, adapter_ids)
     return y
+
+  def _product(self, x):
+    scale = self.get_variable('params', 'scale')
+    if self.has_variable('params', 'turned'):
+      return turned_matmul(x, self.get_variable('params', 'turned'), scale)
+    kernel = self.param(
+      'kernel', nn.initializers.lecun_normal(), (x.shape[-1], self.features)
+    )
+    if scale is not None:
+      return scaled_matmul(x, kernel, scale)
+    return jnp.einsum('btd,df->btf', x, kernel.astype(x.dtype))
+
+
+def low_rank(x, pair: dict, adapter_ids):
+  """What an adapter, or each row's own of a bank, adds to a projection."""
+  if 'turned' in pair:
+    return jnp.einsum('btd,rd->btr', x, pair['turned']) @ pair['b']
+  a, b = pair['a'], pair['b']
+  return bank(x, a, b, adapter_ids) if a.ndim == 3 else x @ a @ b
 
 
 def bank(x, a, b, adapter_ids):

@@ -13,6 +13,8 @@ _BLOCKS = ('self_attn', 'mlp')
 _LARGEST = 127
 # Of a column that has no larger value: it becomes zeros.
 _SMALLEST = 1e-30
+# Rows that are multiplied one number at a time.
+FEW_ROWS = 4
 
 
 def check_quantization(kind) -> None:
@@ -81,6 +83,30 @@ def scaled_matmul(x, kernel, scale):
   y = jnp.einsum(
     'btd,df->btf', x, kernel.astype(x.dtype), preferred_element_type=wide
   )
+  return (y * scale).astype(x.dtype)
+
+
+def turn(projection: dict) -> dict:
+  """A quantised projection with its kernel as 'turned' [F, D]."""
+  rest = {name: x for name, x in projection.items() if name != 'kernel'}
+  return {**rest, 'turned': jnp.swapaxes(projection['kernel'], -1, -2)}
+
+
+def turned_matmul(x, kernel, scale):
+  """x [B, T, D] times the int8 kernel [F, D], scaled by [F].
+
+  As a GPU reads it: each output's integers lie side by side. Few rows are
+  multiplied without its matrix units.
+  """
+  wide = jnp.float32
+  if x.shape[0] * x.shape[1] <= FEW_ROWS:
+    # Or what gives x would be computed again for every output.
+    x = jax.lax.optimization_barrier(x)
+    y = jnp.sum(x[:, :, None].astype(wide) * kernel.astype(wide), axis=-1)
+  else:
+    y = jnp.einsum(
+      'btd,fd->btf', x, kernel.astype(x.dtype), preferred_element_type=wide
+    )
   return (y * scale).astype(x.dtype)
 
 

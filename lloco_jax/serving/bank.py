@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lloco_jax.nn.llama import unstack_layers
+from lloco_jax.nn.joining import unstack_layers
 from lloco_jax.nn.lora import Adapter, scaled_weights
 
 

@@ -18,6 +18,7 @@ from lloco_jax.api import check_adapter, check_ids
 from lloco_jax.buckets import bucket_sizes
 from lloco_jax.data.contexts import SMALLEST_CONTEXT
 from lloco_jax.model import Model
+from lloco_jax.nn.joining import decoding_adapter
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.serving.bank import AdapterBank
 from lloco_jax.serving.context_cache import (
@@ -32,6 +33,7 @@ from lloco_jax.serving.slots import (
   Room,
   Slots,
   advance,
+  check_sizes,
   empty_slots,
   insert_context,
   read_context,
@@ -89,7 +91,7 @@ class Engine:
     stop_tokens=None,
   ):
     room = room or Room()
-    _check_sizes(model.config, room, slots, steps)
+    check_sizes(model.config, room, slots, steps)
     self.room = room
     self.contexts = ContextCache(context_bytes)
     # For checks, without the weights.
@@ -100,6 +102,7 @@ class Engine:
     stop = model.config.eos_token_ids if stop_tokens is None else stop_tokens
     self._stop = tuple(sorted({int(token) for token in stop}))
     self._bank = bank or AdapterBank()
+    self._fit_adapters()
     self._slots = self._empty(slots)
     self._running: list[_Job | None] = [None] * slots
     self._waiting: collections.deque[_Job] = collections.deque()
@@ -136,6 +139,7 @@ class Engine:
     """
     check_adapter(self._model, adapter)
     self._bank.add(name, adapter)
+    self._fit_adapters()
 
   def submit(self, request: Request) -> Answer:
     """Takes a request; its answer comes as the engine goes on.
@@ -246,6 +250,11 @@ class Engine:
       )
     return vectors
 
+  def _fit_adapters(self) -> None:
+    self._adapter = _decoding_adapter(
+      self._bank.adapter, self._params, self._model.config, self._dtype
+    )
+
   def _seat(self) -> None:
     """Gives free slots to requests that are read."""
     for slot, job in enumerate(self._running):
@@ -269,7 +278,7 @@ class Engine:
       self._lobby,
       entries,
       np.stack([_padded(job.ids, width) for job in jobs]),
-      self._bank.adapter,
+      self._adapter,
       self.room,
       self._stop,
     )
@@ -314,7 +323,7 @@ class Engine:
         self._model.config,
         _padded(job.vectors, width)[None],
         np.int32(count),
-        self._bank.adapter,
+        self._adapter,
         np.array([adapter_id], np.int32),
       )
       self.contexts.put(job.key, layers)
@@ -325,7 +334,7 @@ class Engine:
       self._params,
       self._model.config,
       self._slots,
-      self._bank.adapter,
+      self._adapter,
       np.array([job is not None for job in self._running]),
       np.bool_(len(self._ready) + len(self._waiting)),
       self.room,
@@ -361,25 +370,9 @@ class Engine:
     return empty_slots(self._model.config, self.room, count, self._dtype)
 
 
-def _check_sizes(config, room, slots, steps):
-  least = {
-    'slots': (slots, 1),
-    'steps': (steps, 1),
-    'room.context': (room.context, 0),
-    'room.prompt': (room.prompt, 1),
-    'room.new_tokens': (room.new_tokens, 1),
-  }
-  for name, (value, smallest) in least.items():
-    if value < smallest:
-      raise ValueError(f'{name} is {value}; it must be {smallest} or more.')
-  needed = room.context + room.prompt + room.new_tokens
-  window = config.max_position_embeddings
-  if needed > window:
-    raise ValueError(
-      f'A slot with a context of {room.context}, a prompt of {room.prompt} '
-      f'and {room.new_tokens} new tokens takes {needed} positions; the model '
-      f'has {window}. Give the engine a smaller Room.'
-    )
+_decoding_adapter = jax.jit(
+  decoding_adapter, static_argnames=('config', 'dtype')
+)
 
 
 def _padded(values, size):

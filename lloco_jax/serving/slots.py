@@ -57,6 +57,30 @@ class Room:
     return self.writing + max(self.new_tokens - 1, 1)
 
 
+def check_sizes(
+  config: LlamaConfig, room: Room, slots: int, steps: int
+) -> None:
+  """Raises ValueError for a size below its least, or beyond the window."""
+  least = {
+    'slots': (slots, 1),
+    'steps': (steps, 1),
+    'room.context': (room.context, 0),
+    'room.prompt': (room.prompt, 1),
+    'room.new_tokens': (room.new_tokens, 1),
+  }
+  for name, (value, smallest) in least.items():
+    if value < smallest:
+      raise ValueError(f'{name} is {value}; it must be {smallest} or more.')
+  needed = room.context + room.prompt + room.new_tokens
+  window = config.max_position_embeddings
+  if needed > window:
+    raise ValueError(
+      f'A slot with a context of {room.context}, a prompt of {room.prompt} '
+      f'and {room.new_tokens} new tokens takes {needed} positions; the model '
+      f'has {window}. Give the engine a smaller Room.'
+    )
+
+
 @struct.dataclass
 class Entry:
   """What a request brings to a slot, scalars.
