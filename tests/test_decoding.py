@@ -146,8 +146,11 @@ def test_a_cache_read_in_parts_gives_the_same_tokens(questions):
   expected, places = made()
   with attentions.use_backend('cudnn'):
     tokens, more = made()
-    key = jax.ShapeDtypeStruct((3, 2, more, 8), jnp.float32)
-    assert attentions.parts_of(key) == more // attentions.PART_KEYS == 2
+    heads, size = CONFIG.num_attention_heads, CONFIG.head_dim
+    query = jnp.zeros((3, questions, heads, size))
+    key = jnp.zeros((3, CONFIG.num_key_value_heads, more, size))
+    assert attentions.parts_of(query, key) == more // attentions.PART_KEYS == 2
+    assert attentions.parts_of(jnp.zeros((3, 9, heads, size)), key) is None
   assert places < more == attentions.CACHE_MULTIPLE
   np.testing.assert_array_equal(tokens, expected)
 

@@ -33,9 +33,10 @@ QUERY_BLOCKS = (32, 512)
 # Parts of a causal layout, where there are as many queries as keys; more save
 # work on keys that are not visible yet, but every part copies those it reads.
 PARTS = 4
-# On a GPU: matrices that a step's products should be of, and the fewest keys of
-# one; caches there have a multiple of so many places.
-MATRICES, PART_KEYS, CACHE_MULTIPLE = 1024, 64, 128
+# On a GPU: matrices that a step's products should be of, the fewest keys of one,
+# and the most queries that share a head's; caches have a multiple of so many
+# places.
+MATRICES, PART_KEYS, MOST_QUERIES, CACHE_MULTIPLE = 1024, 64, 8, 128
 BACKENDS = ('xla', 'splash', 'cudnn')
 _OF_PLATFORM = {'tpu': 'splash', 'gpu': 'cudnn'}
 # JAX keeps programs traced with one back end apart from those with another.
@@ -153,7 +154,7 @@ def cached_attention(
   keys = (key, value, key_positions, key_groups)
   block = query_block(key.shape[-2])
   if query.shape[1] <= block:
-    return _attend(queries, keys, parts_of(key))
+    return _attend(queries, keys, parts_of(query, key))
   return _attend_in_blocks(queries, keys, block)
 
 
@@ -162,11 +163,12 @@ def cache_padding(places: int) -> int:
   return -places % CACHE_MULTIPLE if backend() == 'cudnn' else 0
 
 
-def parts_of(key) -> int | None:
+def parts_of(query, key) -> int | None:
   """Parts that a step reads the values of a cache in; None for one product."""
-  if backend() != 'cudnn':
-    return None
   *lead, places, _ = key.shape
+  queries = math.prod(query.shape[:-1]) // math.prod(lead)
+  if backend() != 'cudnn' or queries > MOST_QUERIES:
+    return None
   most = min(-(-MATRICES // math.prod(lead)), places // PART_KEYS)
   return max(n for n in range(1, max(most, 1) + 1) if places % n == 0)
 
