@@ -33,9 +33,9 @@ QUERY_BLOCKS = (32, 512)
 # Parts of a causal layout, where there are as many queries as keys; more save
 # work on keys that are not visible yet, but every part copies those it reads.
 PARTS = 4
-# On a GPU: matrices that a step's products should be of, the fewest keys of one,
-# and the most queries that share a head's; caches have a multiple of so many
-# places.
+# On a GPU: matrices that a step's products should be of, the fewest keys of
+# one, and the most queries that share a head's; caches have a multiple of so
+# many places.
 MATRICES, PART_KEYS, MOST_QUERIES, CACHE_MULTIPLE = 1024, 64, 8, 128
 BACKENDS = ('xla', 'splash', 'cudnn')
 _OF_PLATFORM = {'tpu': 'splash', 'gpu': 'cudnn'}
