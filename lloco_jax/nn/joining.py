@@ -2,7 +2,8 @@
 
 A step of decoding reads every weight for a few rows, and one large product
 takes less time than the two or three that it is made of (docs/gpu.md). An
-adapter's matrices are joined in the same way, A side by side and B in blocks.
+adapter's matrices are joined, too: A side by side, B in blocks or, of a bank,
+apart.
 
 Only on one device: a mesh cuts projections by their heads.
 """
@@ -110,19 +111,42 @@ def _joined_layer(layers, index, turned):
 
 
 def _join_pairs(block: str, pairs: dict, config: LlamaConfig) -> dict:
-  """A [D, (X,) R] side by side, B [(X,) R, F] in blocks, the rest zeros."""
+  """Pairs of a layer, those of joined projections as one."""
   name, members = JOINED[block]
-  rest = {key: pair for key, pair in pairs.items() if key not in members}
-  if len(rest) == len(pairs):
+  own = {member: pairs[member] for member in members if member in pairs}
+  if not own:
     return pairs
-  widths = [projection_shapes(config)[member][1] for member in members]
-  total, start, a, b = sum(widths), 0, [], []
-  for member, width in zip(members, widths):
-    if member in pairs:
-      own = pairs[member]['b']
-      sides = [(0, 0)] * (own.ndim - 1)
-      a.append(pairs[member]['a'])
-      b.append(jnp.pad(own, (*sides, (start, total - start - width))))
+  widths = {member: projection_shapes(config)[member][1] for member in members}
+  join = _join_banks if next(iter(own.values()))['a'].ndim > 2 else _join_single
+  rest = {key: pair for key, pair in pairs.items() if key not in members}
+  return {**rest, name: join(own, widths)}
+
+
+def _join_single(own: dict, widths: dict) -> dict:
+  """A [D, R] side by side, B [R, F] in blocks, with zeros beside them."""
+  total, start, a, b = sum(widths.values()), 0, [], []
+  for member, width in widths.items():
+    if member in own:
+      a.append(own[member]['a'])
+      sides = ((0, 0), (start, total - start - width))
+      b.append(jnp.pad(own[member]['b'], sides))
     start += width
-  joined = {'a': jnp.concatenate(a, axis=-1), 'b': jnp.concatenate(b, axis=-2)}
-  return {**rest, name: joined}
+  return {'a': jnp.concatenate(a, axis=-1), 'b': jnp.concatenate(b)}
+
+
+def _join_banks(own: dict, widths: dict) -> dict:
+  """A [D, X, R] side by side, B apart: blocks would be mostly zeros."""
+  like = next(iter(own.values()))
+  adapters, rank, _ = like['b'].shape
+  absent = {
+    member: {
+      'a': jnp.zeros_like(like['a']),
+      'b': jnp.zeros((adapters, rank, width), like['b'].dtype),
+    }
+    for member, width in widths.items()
+  }
+  pairs = [(absent | own)[member] for member in widths]
+  return {
+    'a': jnp.concatenate([pair['a'] for pair in pairs], axis=-1),
+    'b': {str(index): pair['b'] for index, pair in enumerate(pairs)},
+  }

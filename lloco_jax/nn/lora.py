@@ -5,6 +5,7 @@ tree beside the base's, so that the base is an argument nobody differentiates
 and a bank of adapters is the same network given stacked matrices.
 """
 
+from collections.abc import Mapping
 import dataclasses
 import math
 
@@ -22,10 +23,9 @@ from lloco_jax.nn.quantize import (
 
 ATTENTION_PROJECTIONS = ('q_proj', 'k_proj', 'v_proj', 'o_proj')
 MLP_PROJECTIONS = ('gate_proj', 'up_proj', 'down_proj')
-# Up to so many columns, ranks of a bank together (three times as many where q,
-# k and v are joined), all adapters are a few tiles of a matrix unit; beyond, or
-# with more adapters than tokens, most of it is waste.
-MASKED_COLUMNS = 384
+# Up to so many columns, ranks of a bank together, all adapters are one tile of
+# a matrix unit; beyond, or with more adapters than tokens, most of it is waste.
+MASKED_COLUMNS = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -216,10 +216,9 @@ class LoraLinear(nn.Module):
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       y = y + bias.astype(x.dtype)
     if self.has_variable('lora', 'b'):
-      pair = {
-        name: leaf.astype(x.dtype)
-        for name, leaf in self.variables['lora'].items()
-      }
+      pair = jax.tree.map(
+        lambda leaf: leaf.astype(x.dtype), self.variables['lora']
+      )
       if self.dropout:
         x = nn.Dropout(self.dropout, deterministic=False)(x)
       y = y + low_rank(x, pair, adapter_ids)
@@ -249,9 +248,12 @@ def bank(x, a, b, adapter_ids):
   """Each row's own adapter, in the cheaper of two forms.
 
   x [B, T, D]; a [D, X, R]; b [X, R, F]; adapter_ids [B], -1 for the base
-  alone.
+  alone. Of n joined projections a is [D, X, n R], and b has n such matrices, by
+  number.
   """
   _, adapters, rank = a.shape
+  if isinstance(b, Mapping):
+    rank //= len(b)
   rows, tokens, _ = x.shape
   # Of a single row the gathered matrices are a slice of the bank.
   many = adapters <= (rows * tokens if rows > 1 else 1)
@@ -261,13 +263,15 @@ def bank(x, a, b, adapter_ids):
 
 def masked(x, a, b, adapter_ids):
   """All adapters as one matmul, those of other rows zeroed; see `bank`."""
-  _, adapters, rank = a.shape
   hidden = jnp.einsum('btd,dxr->btxr', x, a)
-  chosen = adapter_ids[:, None] == jnp.arange(adapters)
+  chosen = adapter_ids[:, None] == jnp.arange(a.shape[1])
   hidden = jnp.where(chosen[:, None, :, None], hidden, 0)
+
   # One product of two matrices: as an einsum of three it takes twice as long.
-  wide = hidden.reshape(*x.shape[:2], adapters * rank)
-  return wide @ b.reshape(adapters * rank, -1)
+  def product(hidden, b):
+    return hidden.reshape(*x.shape[:2], -1) @ b.reshape(-1, b.shape[-1])
+
+  return _each(product, hidden, b)
 
 
 def gathered(x, a, b, adapter_ids):
@@ -275,4 +279,15 @@ def gathered(x, a, b, adapter_ids):
   own = jnp.maximum(adapter_ids, 0)
   hidden = jnp.einsum('btd,dbr->btr', x, a[:, own])
   hidden = jnp.where(adapter_ids[:, None, None] < 0, 0, hidden)
-  return jnp.einsum('btr,brf->btf', hidden, b[own])
+  return _each(
+    lambda hidden, b: jnp.einsum('btr,brf->btf', hidden, b[own]), hidden, b
+  )
+
+
+def _each(product, hidden, b):
+  """Products of hidden [..., R] or, of joined projections, side by side."""
+  if not isinstance(b, Mapping):
+    return product(hidden, b)
+  parts = jnp.split(hidden, len(b), axis=-1)
+  outputs = [product(part, b[str(i)]) for i, part in enumerate(parts)]
+  return jnp.concatenate(outputs, axis=-1)
