@@ -36,13 +36,14 @@ class Measured:
   """Of one side: seconds and results by round, and memory in MiB.
 
   `peak` is the largest resident memory of the measured rounds, `idle` the
-  resident memory before them: libraries, weights and compiled programs.
+  resident memory before them: libraries, weights and compiled programs. None
+  where they were not measured.
   """
 
   seconds: list[float]
   results: list[list[np.ndarray]]
-  idle: float = 0.0
-  peak: float = 0.0
+  idle: float | None = None
+  peak: float | None = None
 
 
 def resident(field: str) -> float:
@@ -57,6 +58,24 @@ def forget_peak() -> None:
   pathlib.Path('/proc/self/clear_refs').write_text('5')
 
 
+def _timed(run):
+  """Seconds that it takes, and what it gives."""
+  start = time.perf_counter()
+  result = run()
+  return time.perf_counter() - start, result
+
+
+def _in_turn(sides, repeats: int, timed) -> dict[str, Measured]:
+  """What `timed` says of every side, the order reversed every other round."""
+  measured = {side.name: Measured([], []) for side in sides}
+  for turn in range(repeats):
+    for side in sides[:: -1 if turn % 2 else 1]:
+      seconds, result = timed(side)
+      measured[side.name].seconds.append(seconds)
+      measured[side.name].results.append(result)
+  return measured
+
+
 def _work(pipe, set_up, options):
   run = set_up(options)
   run()
@@ -64,9 +83,7 @@ def _work(pipe, set_up, options):
   idle = resident('VmRSS')
   pipe.send('ready')
   while pipe.recv() == 'go':
-    start = time.perf_counter()
-    result = run()
-    pipe.send((time.perf_counter() - start, result))
+    pipe.send(_timed(run))
   pipe.send((idle, resident('VmHWM')))
 
 
@@ -82,22 +99,19 @@ def measure_together(sides: list[Side], repeats: int) -> dict[str, Measured]:
     return run
 
   with ThreadPoolExecutor() as pool:
-    runs = list(pool.map(prepared, sides))
-  measured = {side.name: Measured([], []) for side in sides}
-  for turn in range(repeats):
-    for side, run in list(zip(sides, runs))[:: -1 if turn % 2 else 1]:
-      start = time.perf_counter()
-      result = run()
-      measured[side.name].seconds.append(time.perf_counter() - start)
-      measured[side.name].results.append(result)
-  return measured
+    runs = dict(zip((side.name for side in sides), pool.map(prepared, sides)))
+  return _in_turn(sides, repeats, lambda side: _timed(runs[side.name]))
 
 
 def measure(sides: list[Side], repeats: int) -> dict[str, Measured]:
-  """Runs the sides in turn, the order reversed every other round."""
+  """Runs the sides in turn, each in a process of its own."""
   spawn = multiprocessing.get_context('spawn')
   pipes, workers = {}, []
-  measured = {side.name: Measured([], []) for side in sides}
+
+  def timed(side):
+    pipes[side.name].send('go')
+    return _answer(pipes[side.name], side.name)
+
   try:
     for side in sides:
       pipes[side.name], theirs = spawn.Pipe()
@@ -109,12 +123,7 @@ def measure(sides: list[Side], repeats: int) -> dict[str, Measured]:
       # Ours no longer, so that its death ends the wait for an answer.
       theirs.close()
       _answer(pipes[side.name], side.name)
-    for turn in range(repeats):
-      for side in sides[:: -1 if turn % 2 else 1]:
-        pipes[side.name].send('go')
-        seconds, result = _answer(pipes[side.name], side.name)
-        measured[side.name].seconds.append(seconds)
-        measured[side.name].results.append(result)
+    measured = _in_turn(sides, repeats, timed)
     for side in sides:
       pipes[side.name].send('stop')
       found = measured[side.name]
@@ -149,8 +158,8 @@ def side_rows(measured: dict[str, Measured], unit: str, count: int) -> list:
       'side': name,
       'seconds': statistics.median(found.seconds),
       f'{unit}/s': count / statistics.median(found.seconds),
-      'peak MiB': found.peak or None,
-      'before MiB': found.idle or None,
+      'peak MiB': found.peak,
+      'before MiB': found.idle,
     }
     for name, found in measured.items()
   ]
@@ -171,7 +180,7 @@ def pair_rows(
         'times as fast': statistics.median(ratios),
         'lowest': min(ratios),
         'highest': max(ratios),
-        'memory ratio': ours.peak / theirs.peak if theirs.peak else None,
+        'memory ratio': ours.peak and ours.peak / theirs.peak,
         'difference': max(
           difference(a, b)
           for arrays in zip(ours.results, theirs.results)

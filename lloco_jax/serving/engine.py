@@ -251,7 +251,7 @@ class Engine:
     return vectors
 
   def _fit_adapters(self) -> None:
-    self._adapter = _decoding_adapter(
+    self._adapter = decoding_adapter(
       self._bank.adapter, self._params, self._model.config, self._dtype
     )
 
@@ -368,11 +368,6 @@ class Engine:
 
   def _empty(self, count: int) -> Slots:
     return empty_slots(self._model.config, self.room, count, self._dtype)
-
-
-_decoding_adapter = jax.jit(
-  decoding_adapter, static_argnames=('config', 'dtype')
-)
 
 
 def _padded(values, size):
