@@ -137,16 +137,6 @@ def test_throughput_has_a_row_a_case(tmp_path):
 
 
 @pytest.mark.slow
-def test_forms_of_a_product_give_the_same(tmp_path):
-  (rows,) = run('products', tmp_path, '--repeats', '1', '--rows', '1', '3')
-  assert [row['rows'] for row in rows] == [1, 3] * 6
-  for row in rows:
-    # Of rounding to int8, which the floats are spared.
-    least = 0 if row['form'] == 'floats' else 1e-3
-    assert least <= row['error'] < 0.03, row
-
-
-@pytest.mark.slow
 def test_headline_has_a_row_a_length(tmp_path):
   first, later, training = run('headline', tmp_path)
   assert [row['context tokens'] for row in first] == [32, 64]
