@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from tiny import normal
 
-from lloco_jax.nn.attention import UNSEEN, attention
+from lloco_jax.nn.attention import attention
+from lloco_jax.nn.visibility import UNSEEN
 
 B, N, K = 2, 4, 2
 

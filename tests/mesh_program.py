@@ -13,6 +13,7 @@ import pathlib
 import re
 import sys
 import time
+from unittest import mock
 
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
 
@@ -31,6 +32,7 @@ from lloco_jax.finetuning import loop
 from lloco_jax.finetuning.compressor import Compressor, compressor_task
 from lloco_jax.finetuning.questions import question_task
 from lloco_jax.generation.answering import Asked, answer_all
+from lloco_jax.nn import attention
 from lloco_jax.nn.autocompressor import (
   CompressionState,
   grow_prefix,
@@ -186,8 +188,16 @@ def gradients(program, dtype):
   return step(*arguments)
 
 
+def by_tiles(run):
+  """With attention in tiles, as of many more tokens."""
+  small = mock.patch.multiple(attention, AT_ONCE=0, TILES={'xla': 8})
+  with small:
+    return run()
+
+
 PARTS = {
   'finetuning': lambda dtype: gradients(finetuning, dtype),
+  'tiles': lambda dtype: by_tiles(lambda: gradients(finetuning, dtype)),
   'int8': lambda dtype: gradients(
     functools.partial(finetuning, quantization='int8'), dtype
   ),

@@ -7,15 +7,13 @@ import pytest
 from tiny import normal, relative_error
 
 from lloco_jax.nn import attention as attention_module
-from lloco_jax.nn.attention import (
-  SHARED,
-  UNSEEN,
-  attention,
-  cached_attention,
-  visible,
-)
+from lloco_jax.nn.attention import attention, cached_attention
+from lloco_jax.nn.remat import REMAT_POLICIES
+from lloco_jax.nn.visibility import SHARED, UNSEEN, visible
 
 B, T, S, N, K, H = 2, 13, 19, 4, 2, 3
+# None is all at once; the last one of 3 or 4 is short, 16 has all of a row.
+TILES = None, 3, 4, 16
 
 
 def arrays(seed=0):
@@ -57,31 +55,51 @@ def by_loops(query, key, value, q_positions, k_positions, q_groups, k_groups):
   return output
 
 
+@pytest.mark.parametrize('tile', TILES)
 @pytest.mark.parametrize('grouped', [False, True])
-def test_equals_loops(grouped):
+def test_equals_loops(grouped, tile):
   query, key, q_groups, k_groups = ragged()
   if not grouped:
     q_groups = k_groups = None
   rest = (query, key, q_groups, k_groups)
   expected = by_loops(*arrays(), *rest)
-  assert relative_error(attention(*arrays(), *rest), expected) < 1e-5
+  actual = attention(*arrays(), *rest, tile=tile)
+  assert relative_error(actual, expected) < 1e-5
 
 
-@pytest.mark.parametrize('block', [4, 5, 12])
-def test_blocks_equal_the_whole(block):
-  """Also where the last block is short, in value and gradients."""
+@pytest.mark.parametrize('tile', TILES[1:])
+@pytest.mark.parametrize('remat', [False, True])
+def test_gradients_of_tiles_equal_those_of_the_whole(tile, remat):
+  """Also of queries that are padding, whose output is not looked at."""
+  positions = ragged()
+  there = (positions[0] != UNSEEN)[..., None, None]
+
+  def gradients(tile):
+    def loss(arrays):
+      output = attention(*arrays, *positions, tile=tile)
+      return jnp.sum(jnp.where(there, output, 0) ** 3)
+
+    if remat:
+      loss = jax.checkpoint(loss, policy=REMAT_POLICIES['projections'])
+    return jax.jit(jax.grad(loss))(arrays())
+
+  for actual, expected in zip(gradients(tile), gradients(None)):
+    assert relative_error(actual, expected) < 1e-5
+
+
+def test_a_rematerialised_layer_keeps_what_its_tiles_need():
+  """No tile is computed forwards a second time."""
   positions = ragged()
 
-  def loss(arrays, block):
-    output = attention(*arrays, *positions, block=block)
-    return jnp.sum(output**3), output
+  def loops(name):
+    def loss(arrays):
+      return jnp.sum(attention(*arrays, *positions, tile=4) ** 3)
 
-  run = jax.jit(jax.grad(loss, has_aux=True), static_argnums=1)
-  expected, whole = run(arrays(), T)
-  actual, blocked = run(arrays(), block)
-  assert relative_error(blocked, whole) < 1e-5
-  for one, other in zip(actual, expected):
-    assert relative_error(one, other) < 1e-5
+    run = jax.checkpoint(loss, policy=REMAT_POLICIES[name])
+    return str(jax.make_jaxpr(jax.grad(run))(arrays())).count('while[')
+
+  assert loops('full') == 3
+  assert loops('attention') == 2
 
 
 def test_memory_does_not_grow_with_the_keys():
@@ -116,7 +134,8 @@ def test_a_cache_with_keys_anywhere(grouped, few, monkeypatch):
   assert relative_error(actual, expected) < 1e-5
 
 
-def test_unseen_keys_have_no_influence():
+@pytest.mark.parametrize('tile', TILES)
+def test_unseen_keys_have_no_influence(tile):
   """Exactly: by gradient, for keys, values and the queries of padding."""
   q_positions, k_positions, q_groups, k_groups = ragged()
   row, t = 1, 8
@@ -124,7 +143,9 @@ def test_unseen_keys_have_no_influence():
   assert 0 < mask.sum() < S
 
   def loss(arrays):
-    output = attention(*arrays, q_positions, k_positions, q_groups, k_groups)
+    output = attention(
+      *arrays, q_positions, k_positions, q_groups, k_groups, tile=tile
+    )
     return jnp.sum(output[row, t] ** 3)
 
   query, key, value = jax.grad(loss)(arrays())
@@ -135,23 +156,26 @@ def test_unseen_keys_have_no_influence():
   assert touched.sum() == 1 and touched[row, t]
 
 
-def test_a_query_that_sees_nothing_is_finite():
+@pytest.mark.parametrize('tile', TILES)
+def test_a_query_that_sees_nothing_is_finite(tile):
   query, key, value = arrays()
   nowhere = jnp.full((B, T), -1)
   key_positions = jnp.full((B, S), UNSEEN)
 
   def loss(value):
-    return jnp.sum(attention(query, key, value, nowhere, key_positions))
+    output = attention(query, key, value, nowhere, key_positions, tile=tile)
+    return jnp.sum(output)
 
   output, gradient = jax.value_and_grad(loss)(value)
   assert np.isfinite(output) and np.isfinite(gradient).all()
 
 
-def test_scores_are_float32_in_bfloat16():
+@pytest.mark.parametrize('tile', [None, 32])
+def test_scores_are_float32_in_bfloat16(tile):
   """Keys that differ by less than bfloat16 scores could tell."""
   query, key, value = (x.astype(jnp.bfloat16) for x in arrays())
   positions = (np.full((B, T), S), np.zeros((B, S), np.int32))
-  actual = attention(query * 16, key, value, *positions)
+  actual = attention(query * 16, key, value, *positions, tile=tile)
   assert actual.dtype == jnp.bfloat16
   wide = [np.asarray(x, np.float64) for x in (query * 16, key, value)]
   expected = by_loops(*wide, *positions, None, None)

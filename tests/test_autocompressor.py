@@ -12,13 +12,13 @@ from tiny import CONFIG, relative_error
 import lloco_jax as lloco
 from lloco_jax.finetuning.compressor import compress_rows
 from lloco_jax.nn import autocompressor, llama
-from lloco_jax.nn.attention import UNSEEN
 from lloco_jax.nn.autocompressor import (
   compress_segment,
   grow_prefix,
   init_state,
   read,
 )
+from lloco_jax.nn.visibility import UNSEEN
 
 K = CONFIG.summary_length
 LAST_ONLY = dataclasses.replace(CONFIG, accumulate_summary=False)

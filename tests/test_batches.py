@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lloco_jax.data.batches import IGNORED, pack, packed_size, round_up
-from lloco_jax.nn.attention import UNSEEN
+from lloco_jax.nn.visibility import UNSEEN
 
 
 def test_round_up():

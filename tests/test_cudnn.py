@@ -10,7 +10,8 @@ from tiny import relative_error
 
 from lloco_jax.nn import attention as attentions
 from lloco_jax.nn import cudnn
-from lloco_jax.nn.attention import SHARED, UNSEEN, attention
+from lloco_jax.nn.attention import attention
+from lloco_jax.nn.visibility import SHARED, UNSEEN
 
 SIZE = 8
 

@@ -12,7 +12,7 @@ from tiny import relative_error
 
 from lloco_jax.nn import attention as attentions
 from lloco_jax.nn import cudnn
-from lloco_jax.nn.attention import SHARED, UNSEEN
+from lloco_jax.nn.visibility import SHARED, UNSEEN
 
 pytestmark = pytest.mark.skipif(
   jax.default_backend() != 'gpu', reason='needs an NVIDIA GPU'

@@ -20,7 +20,7 @@ from lloco_jax.data.passages import (
 from lloco_jax.data.rarity import token_rarity
 from lloco_jax.data.reports import SPLITS
 from lloco_jax.data.words import FIRST_NAMES, SECOND_NAMES
-from lloco_jax.nn.attention import UNSEEN
+from lloco_jax.nn.visibility import UNSEEN
 
 CONFIG = PassageConfig(
   segment_length=40, segments=3, width=72, targets=16, repeat_share=0.0

@@ -33,8 +33,8 @@ from lloco_jax.finetuning.questions import (
   question_task,
   row_batches,
 )
-from lloco_jax.nn.attention import UNSEEN
 from lloco_jax.nn.lora import LoraConfig, init_adapter
+from lloco_jax.nn.visibility import UNSEEN
 
 WINDOW = 512
 SHORT = Prompt(question='{question}', answer='{answer}')

@@ -52,13 +52,13 @@ def test_a_mesh_computes_what_one_device_does():
 
 @pytest.mark.slow
 def test_every_mesh_computes_what_one_device_does():
-  parts = ('finetuning', 'int8', 'summaries', 'tokens')
+  parts = ('finetuning', 'tiles', 'int8', 'summaries', 'tokens')
   check_parity(run('parity', 'float32', *MESHES, *parts), 1e-4)
 
 
 @pytest.mark.slow
 def test_every_mesh_agrees_in_float64():
-  parts = ('finetuning', 'compressor', 'summaries')
+  parts = ('finetuning', 'tiles', 'compressor', 'summaries')
   parts += ('tokens', 'one row', 'answers')
   check_parity(run('parity', 'float64', *MESHES, *parts), 1e-9)
 

@@ -15,7 +15,8 @@ from tiny import relative_error
 
 from lloco_jax.nn import attention as attentions
 from lloco_jax.nn import splash
-from lloco_jax.nn.attention import SHARED, UNSEEN, attention
+from lloco_jax.nn.attention import attention
+from lloco_jax.nn.visibility import SHARED, UNSEEN
 
 SIZE = 16
 

@@ -13,7 +13,6 @@ from lloco_jax.compression.segments import (
   prefix_slots,
   split_length,
 )
-from lloco_jax.nn.attention import UNSEEN
 from lloco_jax.nn.autocompressor import (
   CompressionState,
   extend_prefix,
@@ -22,6 +21,7 @@ from lloco_jax.nn.autocompressor import (
 )
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import Positions, hidden_states
+from lloco_jax.nn.visibility import UNSEEN
 from lloco_jax.sharding import place_rows, to_host
 
 

@@ -7,7 +7,7 @@ is that of one row a question.
 
 import numpy as np
 
-from lloco_jax.nn.attention import UNSEEN
+from lloco_jax.nn.visibility import UNSEEN
 
 # A target that is not predicted, as in Hugging Face.
 IGNORED = -100

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from lloco_jax.finetuning.loss import sum_in_chunks
-from lloco_jax.nn.attention import UNSEEN
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import Positions, embed, hidden_states, logits
+from lloco_jax.nn.visibility import UNSEEN
 
 
 def states_of_whole_text(

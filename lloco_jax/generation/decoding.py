@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from lloco_jax.generation.sampling import keys_of_step, sample
-from lloco_jax.nn.attention import SHARED, UNSEEN, cache_padding
+from lloco_jax.nn.attention import cache_padding
 from lloco_jax.nn.autocompressor import read
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.joining import decoding_adapter
@@ -25,6 +25,7 @@ from lloco_jax.nn.llama import (
 )
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.nn.placement import constrain, placement_in_use
+from lloco_jax.nn.visibility import SHARED, UNSEEN
 
 
 @struct.dataclass

@@ -3,14 +3,9 @@
 Axes: B batch, T queries, S keys, N heads, K key-value heads, G heads per
 key-value head, H head size.
 
-A key is visible to a query when its position is not after the query's and
-its group is SHARED or the query's own. Padding has position UNSEEN. So one
-rule covers ragged rows, a kept prefix, a decode cache and several questions
-packed behind one context.
-
 Back ends: 'xla' computes any mask on any device. 'splash' (TPU) and 'cudnn'
-(GPU) never hold the scores of all keys. They take over where there are many
-scores and the slots of the keys tell the mask, so that they can say it exactly.
+(GPU) take over where there are many scores and the slots of the keys tell the
+mask, so that they can say it exactly. None holds the scores of all keys.
 """
 
 import functools
@@ -23,16 +18,18 @@ import numpy as np
 
 from lloco_jax.nn import cudnn, splash
 from lloco_jax.nn.placement import placement_in_use
+from lloco_jax.nn.tiles import Marks, tiled_attention
+from lloco_jax.nn.visibility import UNSEEN, visible
 
-UNSEEN = np.iinfo(np.int32).max
-SHARED = 0
-# Scores of a row and head that exist at a time, so that memory does not grow
-# with the keys; and the bounds of a block of queries. Chosen on a CPU.
+# Scores of a row and head that exist at a time where queries read a cache, so
+# that memory does not grow with it; and the bounds of a block of queries.
 SCORES = 2**18
 QUERY_BLOCKS = (32, 512)
-# Parts of a causal layout, where there are as many queries as keys; more save
-# work on keys that are not visible yet, but every part copies those it reads.
-PARTS = 4
+# Scores of a row and head that are computed at once by the back end 'xla', and
+# the queries, and keys, of the tiles that more of them are computed in. Chosen
+# on a CPU; elsewhere each step of a loop costs a launch.
+AT_ONCE = 2**17
+TILES = {'xla': 64, 'splash': 512, 'cudnn': 512}
 # On a GPU: matrices that a step's products should be of, the fewest keys of
 # one, and the most queries that share a head's; caches have a multiple of so
 # many places.
@@ -78,16 +75,6 @@ def query_block(keys: int) -> int:
   return min(max(SCORES // keys // least * least, least), most)
 
 
-def visible(query_positions, key_positions, query_groups, key_groups):
-  """[B, T], [B, S], [B, T] or None, [B, S] or None -> mask [B, T, S]."""
-  mask = key_positions[:, None, :] <= query_positions[:, :, None]
-  if key_groups is not None:
-    key_groups = key_groups[:, None, :]
-    own = key_groups == query_groups[:, :, None]
-    mask &= own | (key_groups == SHARED)
-  return mask
-
-
 def attention(
   query,
   key,
@@ -97,7 +84,7 @@ def attention(
   query_groups=None,
   key_groups=None,
   shared=None,
-  block=None,
+  tile=None,
 ):
   """Softmax attention whose memory does not grow with the keys' scores.
 
@@ -113,26 +100,28 @@ def attention(
     query_groups, key_groups: int32 [B, T] and [B, S], or None.
     shared: with groups, that the first so many keys are SHARED and behind them
       each group is one run; None if it is not so.
-    block: queries whose [B, N, block, S] scores exist at a time, by the back
-      end 'xla'; None for `query_block(S)`, or another back end.
+    tile: queries, and keys, whose scores exist at a time, by the back end
+      'xla'; None for what suits the device, or another back end.
 
   Returns:
     [B, T, N, H]; what padding gets is undefined, but finite.
   """
   t, s = query.shape[1], key.shape[1]
-  slots_tell = key_groups is None or shared is not None
-  if block is None and slots_tell:
-    name, many = backend(), t > query_block(s)
-    grouped = key_groups is not None
+  name, grouped = backend(), key_groups is not None
+  positions = (query_positions, key_positions, query_groups, key_groups)
+  if tile is None and (not grouped or shared is not None):
+    many = t > query_block(s)
     if name == 'splash' and many and splash.can(query, s, grouped):
       return _splash(query, key, value, key_positions, query_groups, shared)
     if name == 'cudnn' and cudnn.can(query):
-      positions = (query_positions, key_positions, query_groups, key_groups)
       return checkpoint_name(_cudnn(query, key, value, *positions), 'attention')
-  output = _by_blocks(
-    query, key, value, query_positions, key_positions, query_groups,
-    key_groups, block,
-  )  # fmt: skip
+  if tile is not None or t * s > AT_ONCE:
+    marks = Marks(*positions)
+    return tiled_attention(query, key, value, marks, tile or TILES[name])
+  # As the products want them.
+  key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
+  queries = (query, query_positions, query_groups)
+  output = _attend(queries, (key, value, key_positions, key_groups))
   return checkpoint_name(output, 'attention')
 
 
@@ -221,34 +210,6 @@ def _on_mesh(run, query, key, value, *rows):
   )(query, key, value, *rows)
 
 
-def _by_blocks(
-  query, key, value, query_positions, key_positions, query_groups, key_groups,
-  block,
-):  # fmt: skip
-  """The back end 'xla': one block of queries at a time."""
-  t, s = query.shape[1], key.shape[1]
-  block = block or query_block(s)
-  queries = (query, query_positions, query_groups)
-  # As the products want them: each block would turn all the keys again.
-  key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
-  keys = (key, value, key_positions, key_groups)
-  if t <= block:
-    return _attend(queries, keys)
-  parts = max(round(PARTS * t / s), 1)
-  part = -(-t // (parts * block)) * block
-  outputs = []
-  for start in range(0, t, part):
-    stop = min(start + part, t)
-    outputs.append(
-      _attend_in_blocks(
-        jax.tree.map(lambda x, a=start, b=stop: x[:, a:b], queries),
-        _first_keys(keys, s - t + stop),
-        block,
-      )
-    )
-  return jnp.concatenate(outputs, axis=1)
-
-
 def _attend_in_blocks(queries, keys, block: int):
   """One block after the other: a loop, or a CPU would compute all at once."""
   t = queries[0].shape[1]
@@ -258,21 +219,12 @@ def _attend_in_blocks(queries, keys, block: int):
     x = jnp.pad(x, ((0, 0), (0, count * block - t)) + ((0, 0),) * (x.ndim - 2))
     return jnp.moveaxis(x.reshape(x.shape[0], count, block, *x.shape[2:]), 1, 0)
 
-  # Without it the backward pass would keep every block's scores.
-  @jax.checkpoint
   def one(carry, queries):
     return carry, _attend(queries, keys)
 
   _, outputs = jax.lax.scan(one, None, jax.tree.map(split, queries))
   outputs = jnp.moveaxis(outputs, 0, 1)
   return outputs.reshape(outputs.shape[0], -1, *outputs.shape[3:])[:, :t]
-
-
-def _first_keys(keys, count: int):
-  key, value, key_positions, key_groups = keys
-  groups = None if key_groups is None else key_groups[:, :count]
-  key, value = key[:, :, :count], value[:, :, :count]
-  return key, value, key_positions[:, :count], groups
 
 
 def _attend(queries, keys, parts=None):

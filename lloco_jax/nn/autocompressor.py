@@ -14,7 +14,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from lloco_jax.nn.attention import SHARED, UNSEEN, row_padding
+from lloco_jax.nn.attention import row_padding
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import (
   KeyValues,
@@ -25,6 +25,7 @@ from lloco_jax.nn.llama import (
 )
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.nn.placement import constrain
+from lloco_jax.nn.visibility import SHARED, UNSEEN
 
 # Of [L, B, S, K, H].
 _PREFIX_AXES = (None, 'batch', None, 'kv_heads', None)

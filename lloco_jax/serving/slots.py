@@ -19,7 +19,6 @@ import jax.numpy as jnp
 
 from lloco_jax.generation.decoding import join_heads, part_heads
 from lloco_jax.generation.sampling import sample_rows
-from lloco_jax.nn.attention import UNSEEN
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import (
   KeyValues,
@@ -29,6 +28,7 @@ from lloco_jax.nn.llama import (
   logits,
 )
 from lloco_jax.nn.lora import Adapter
+from lloco_jax.nn.visibility import UNSEEN
 
 # In place of a token where a slot generated none.
 NOTHING = -1
