@@ -6,10 +6,10 @@ r"""Experiments at the size of two CPU cores.
       --config.data.path=FOLDER
 
 SmolLM2-135M with the shipped compressor, documents and questions drawn with the
-seed: what a core learns from in half an hour, and scores in another. A row is a
-document with many of its questions, and the rate is that of the demo: so few
-steps teach a model of this size nothing at the paper's. The longest documents
-are cut. docs/results.md has what came of it.
+seed: what a core learns from in half an hour to an hour and a half, and scores
+in as long. A row is a document with many of its questions, and the rate is that
+of the demo: so few steps teach a model of this size nothing at the paper's. The
+longest documents are cut. docs/results.md has what came of it.
 
 Needles are asked about as the shipped compressor was taught. LongBench has
 nothing to train on: `small.py:longbench,qasper` evaluates the adapter that
@@ -55,6 +55,11 @@ _COMBINED = ('fairytaleqa', 'squad')
 def get_config(argument='fairytaleqa'):
   name, *others = argument.split(',')
   if name == 'combined':
+    if others:
+      raise ValueError(
+        f"'combined' has the sets {', '.join(_COMBINED)} and takes no other "
+        f"words; leave out '{others[0]}'."
+      )
     parts = {each: get_config(each) for each in _COMBINED}
     config = common.combined('small', name, parts)
     config.adapters = ('lloco',)

@@ -80,6 +80,8 @@ def _ratios(chosen) -> None:
 
 
 def _check_folder(output: str) -> None:
+  if pathlib.Path(output).is_dir():
+    raise ValueError(f"--output '{output}' is a folder; name a file in it.")
   if not pathlib.Path(output).parent.is_dir():
     raise FileNotFoundError(
       f"There is no folder for --output '{output}'; make it first."

@@ -4,10 +4,12 @@ A config has `sets`, each with the `data`, `prompt` and `evaluation` of an
 experiment of its own; all else is shared.
 """
 
+import contextlib
 import pathlib
 
 from ml_collections import ConfigDict
 
+from lloco_jax.data.examples import Dataset
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.data.splits import join
 from lloco_jax.evaluation.results import Results
@@ -20,6 +22,7 @@ from lloco_jax.finetuning_job import (
   load_data,
   train_adapters,
 )
+from lloco_jax.inputs import check_dataset
 from lloco_jax.runs import announce
 from lloco_jax.weights import peft
 
@@ -31,10 +34,10 @@ def finetune_combined(config: ConfigDict, workdir=None) -> None:
     ValueError, OSError: the config, a data set or the workdir is unusable.
   """
   check_adapters(config)
-  parts = {name: experiment_of(config, name) for name in config.sets}
+  parts = _experiments(config)
   for part in parts.values():
     evaluation_settings(part.evaluation)
-  dataset = join({name: load_data(part) for name, part in parts.items()})
+  dataset = join({name: _load(part, name) for name, part in parts.items()})
   taught, later = [], []
   for name, part in parts.items():
     prompt = Prompt(**part.prompt)
@@ -56,8 +59,7 @@ def evaluate_combined(config: ConfigDict, workdir=None) -> dict[str, Results]:
   """
   workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
   found = {}
-  for name in config.sets:
-    part = experiment_of(config, name)
+  for name, part in _experiments(config).items():
     part.compression.store = config.compression.store or str(workdir / 'store')
     for adapter in config.adapters:
       folder = adapter_folder(workdir, adapter)
@@ -69,6 +71,35 @@ def evaluate_combined(config: ConfigDict, workdir=None) -> dict[str, Results]:
       part.evaluation.adapters[adapter] = str(folder)
     found[name] = evaluate(part, workdir / 'evaluations' / name)
   return found
+
+
+def _experiments(config: ConfigDict) -> dict[str, ConfigDict]:
+  """The experiment of every set, whose data all have a place.
+
+  Raises:
+    ValueError: one has not; no other is fetched before that is told.
+  """
+  parts = {name: experiment_of(config, name) for name in config.sets}
+  for name, part in parts.items():
+    with _named(name):
+      check_dataset(part.data, part.evaluation.split)
+  return parts
+
+
+def _load(part: ConfigDict, name: str) -> Dataset:
+  print(f'The set {name}:')
+  with _named(name):
+    return load_data(part)
+
+
+@contextlib.contextmanager
+def _named(name: str):
+  """Puts the keys of a set in the place of those that it has on its own."""
+  try:
+    yield
+  except (ValueError, OSError) as error:
+    said = str(error).replace('config.data.', f'config.sets.{name}.data.')
+    raise type(error)(said) from None
 
 
 def experiment_of(config: ConfigDict, name: str) -> ConfigDict:

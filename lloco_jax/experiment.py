@@ -22,6 +22,16 @@ _JOBS = {
   'library': (finetune_library, refuse_evaluation),
 }
 
+# Keys that are 1 or more, of the configs that have them.
+_COUNTS = (
+  'epochs',
+  'batch.rows',
+  'batch.questions_per_row',
+  'compression.rows',
+  'compression.segment_length',
+  'compression.token_cap',
+)
+
 
 def train(config: ConfigDict, workdir=None) -> None:
   """Runs the training that a config describes; see configs/common.py.
@@ -39,9 +49,11 @@ def train(config: ConfigDict, workdir=None) -> None:
       f"config.remat is '{config.remat}'; it must be one of "
       f'{", ".join(REMAT_POLICIES)}.'
     )
-  for name, value in config.batch.items():
-    if value < 1:
-      raise ValueError(f'config.batch.{name} is {value}; it must be >= 1.')
+  for name in _COUNTS:
+    group, _, key = name.rpartition('.')
+    keys = config.get(group, {}) if group else config
+    if key in keys and keys[key] < 1:
+      raise ValueError(f'config.{name} is {keys[key]}; it must be 1 or more.')
   with _devices(config):
     check_rows(config.batch.rows, 'config.batch.rows')
     trains(config, workdir)

@@ -52,6 +52,12 @@ def finetune(config: ConfigDict, workdir=None) -> None:
   prompt = Prompt(**config.prompt)
   dataset = load_data(config)
   examples = examples_of(dataset, 'train')
+  if not dataset.splits.get(config.evaluation.split):
+    print(
+      'The data has no examples of the split '
+      f"'{config.evaluation.split}' (config.evaluation.split), so eval.py will "
+      'have nothing to evaluate on.'
+    )
   groups = {document.group for document in dataset.documents.values()}
   if len(groups) > 1:
     raise ValueError(
@@ -387,8 +393,15 @@ def adapter_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
 def examples_of(dataset: Dataset, split: str) -> tuple[Example, ...]:
   """The examples of a split; raises ValueError where there are none."""
   if not dataset.splits.get(split):
+    others = ', '.join(name for name, some in dataset.splits.items() if some)
+    mend = (
+      'it can only be evaluated, by eval.py, with an adapter from elsewhere: '
+      '--config.evaluation.adapters.lloco=FOLDER'
+      if split == 'train'
+      else 'add it, or name another in config.evaluation.split'
+    )
     raise ValueError(
-      f"The data has no examples of a split '{split}', only of "
-      f'{", ".join(name for name, some in dataset.splits.items() if some)}.'
+      f"The data has no examples of a split '{split}', only of {others}; "
+      f'{mend}.'
     )
   return dataset.splits[split]

@@ -31,6 +31,15 @@ from lloco_jax.weights.compressor import (
   read_fields,
 )
 
+# Keys of config.data that say how much is taken, 0 for all of it.
+_LIMITS = (
+  'train_documents',
+  'train_examples',
+  'validation_documents',
+  'validation_examples',
+  'questions_per_document',
+)
+
 
 def load_models(config: ConfigDict, compressor='') -> tuple[Model, Model]:
   """The base of a config, and what compresses: the same without a compressor.
@@ -98,6 +107,7 @@ def load_dataset(
     FileNotFoundError: files are missing; the message says where to get them.
     OSError: they cannot be fetched.
   """
+  check_dataset(config, evaluated)
   if config.source == 'reports':
     return make_dataset(
       config.seed,
@@ -108,6 +118,34 @@ def load_dataset(
     )
   if config.source == 'needle':
     return _limited(config, _load_needles(config, tokenizer))
+  source = _SOURCES[config.source]
+  splits = ('train', evaluated)
+  part = (config.part,) if source.parts else ()
+  found = None if config.path else source.prepared_rows(config.part, splits)
+  if found:
+    place, dataset = 'tensorflow_datasets', source.of_rows(found, *part)
+  else:
+    place = config.path or source.fetched(config, splits)
+    dataset = source.read(place, *part, splits=splits)
+  if config.validation_share and 'train' not in dataset.splits:
+    dataset = split_documents(dataset, config.validation_share, config.seed)
+  return _limited(config, dataset, place)
+
+
+def check_dataset(config: ConfigDict, evaluated: str = 'validation') -> None:
+  """Raises ValueError where `load_dataset` has nothing to read or fetch."""
+  for name in _LIMITS:
+    if config[name] < 0:
+      raise ValueError(
+        f'config.data.{name} is {config[name]}; it must be 0 (all) or more.'
+      )
+  if not 0 <= config.validation_share < 1:
+    raise ValueError(
+      f'config.data.validation_share is {config.validation_share}; it must be '
+      'between 0 and 1, or 0 for no division.'
+    )
+  if config.source in ('reports', 'needle'):
+    return
   if config.source not in _SOURCES:
     raise ValueError(
       f"config.data.source is '{config.source}'; it must be one of reports, "
@@ -120,17 +158,10 @@ def load_dataset(
       f"config.data.part is '{config.part}'; for {config.source} it must be "
       f'{"one of " if source.parts else ""}{allowed}.'
     )
-  splits = ('train', evaluated)
-  part = (config.part,) if source.parts else ()
-  found = None if config.path else source.prepared_rows(config.part, splits)
-  if found:
-    place, dataset = 'tensorflow_datasets', source.of_rows(found, *part)
-  else:
-    place = config.path or source.fetched(config, splits)
-    dataset = source.read(place, *part, splits=splits)
-  if config.validation_share and 'train' not in dataset.splits:
-    dataset = split_documents(dataset, config.validation_share, config.seed)
-  return _limited(config, dataset, place)
+  if config.path or config.part in source.downloads:
+    return
+  if not source.prepared_rows(config.part, ('train', evaluated)):
+    raise ValueError(source.wanting(config.part))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,28 +193,29 @@ class _Source:
   def fetched(
     self, config: ConfigDict, splits: tuple[str, ...]
   ) -> pathlib.Path:
-    """The folder of the official files, where their checksums are known.
+    """The folder of the official files, whose checksums are known.
 
     Raises:
-      ValueError: they are not.
       OSError: they cannot be fetched.
     """
-    if config.part in self.downloads:
-      files = self.downloads[config.part]
-      wanted = [files[split] for split in splits if split in files]
-      return fetch(wanted, config.source)
+    files = self.downloads[config.part]
+    wanted = [files[split] for split in splits if split in files]
+    return fetch(wanted, config.source)
+
+  def wanting(self, part: str) -> str:
+    """What to do where there is nothing to read or fetch."""
     said = [
       'config.data.path is empty; name the folder of the data, which holds '
       f'{self.holds}'
     ]
     if self.get:
-      said.append(self.get(config.part).rstrip('.'))
+      said.append(self.get(part).rstrip('.'))
     if self.prepared:
       said.append(
         "or prepare it with tensorflow_datasets (pip install 'lloco_jax[tfds]')"
-        f' by {self.prepared(config.part).command}'
+        f' by {self.prepared(part).command}'
       )
-    raise ValueError(f'{"; ".join(said)}.')
+    return f'{"; ".join(said)}.'
 
 
 _BUILDERS = 'lloco_jax.data.builders'

@@ -93,6 +93,22 @@ def test_every_set_is_evaluated_with_the_one_adapter(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('stage', [experiment.train, experiment.evaluate])
+def test_a_set_without_a_place_is_told_before_any_is_read(
+  model, tmp_path, stage, capsys
+):
+  config = combined(model)
+  with config.unlocked():
+    config.sets.second.data.source = 'quality'
+    config.sets.second.data.path = ''
+  with pytest.raises(
+    ValueError, match='config.sets.second.data.path is empty; name the folder'
+  ):
+    stage(config, tmp_path / 'w')
+  assert not capsys.readouterr().out
+  assert not (tmp_path / 'w').exists()
+
+
 def test_it_is_trained_once_and_evaluated_on_each(model, tmp_path, capsys):
   config = combined(model)
   experiment.train(config, tmp_path)

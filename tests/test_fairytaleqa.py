@@ -76,6 +76,12 @@ def test_missing_files_are_told_with_their_address(tmp_path):
   (inner / 'section-stories/val/owl-story.csv').unlink()
   with pytest.raises(FileNotFoundError, match='owl-questions.csv has no story'):
     read_fairytaleqa(tmp_path)
+  write_fairytaleqa(tmp_path)
+  story = inner / 'section-stories/train/cat-story.csv'
+  shutil.copy(inner / 'section-stories/train/fox-story.csv', story)
+  with pytest.raises(FileNotFoundError, match='cat-story.csv has no questions'):
+    read_fairytaleqa(tmp_path)
+  story.unlink()
   (inner / 'questions/val/owl-questions.csv').unlink()
   with pytest.raises(ValueError, match=r'val. holds no \*-questions.csv'):
     read_fairytaleqa(tmp_path)

@@ -1,11 +1,12 @@
 """The finetuning job: what it begins with, and what it refuses early."""
 
 import numpy as np
+from official_files import write_lines
 import pytest
 from test_experiment import small_config, write_model
 import tiny
 
-from lloco_jax import experiment
+from lloco_jax import experiment, finetuning_job
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.weights import peft
 
@@ -81,3 +82,19 @@ def test_what_is_wrong_with_the_data_is_told_first(
   with pytest.raises(FileNotFoundError, match="no folder '.*gone'"):
     stage(config, tmp_path / 'w')
   assert not capsys.readouterr().out
+
+
+def test_a_split_that_is_missing_is_told(model, tmp_path, monkeypatch, capsys):
+  """Of training it cannot do without, of evaluation before it is missed."""
+  write_lines(tmp_path / 'documents.jsonl', [{'id': 'a', 'text': 'An owl.'}])
+  example = {'id': '1', 'question': 'Who?', 'answer': 'An owl.'}
+  example['document_id'] = 'a'
+  write_lines(tmp_path / 'train.jsonl', [example])
+  config = config_of(model)
+  config.data.source, config.data.path = 'jsonl', str(tmp_path)
+  monkeypatch.setattr(finetuning_job, 'train_adapters', lambda *args: None)
+  experiment.train(config, tmp_path / 'w')
+  assert "no examples of the split 'validation'" in capsys.readouterr().out
+  (tmp_path / 'train.jsonl').rename(tmp_path / 'validation.jsonl')
+  with pytest.raises(ValueError, match=r'only of validation; .* eval\.py'):
+    experiment.train(config, tmp_path / 'w')

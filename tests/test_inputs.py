@@ -143,7 +143,8 @@ def test_a_document_in_both_splits_is_told(tmp_path, capsys):
       {'source': 'quality'},
       "part is 'fullwiki'; for quality it must be '', as",
     ),
-    ({'train_examples': -1}, 'count is -1'),
+    ({'validation_share': 1.5}, 'config.data.validation_share is 1.5'),
+    ({'train_examples': -1}, 'config.data.train_examples is -1'),
   ],
 )
 def test_bad_settings_are_refused(tmp_path, fields, message):

@@ -39,7 +39,7 @@ def test_options_need_not_be_four(tmp_path):
     (['a', 'b'], 3, 0, "'gold_label' is 3, and there are 2 options"),
     (['a', 'b'], None, 0, "'gold_label' is None"),
     (['a', 'b'], 1, None, "'difficult' must be 0 or 1"),
-    ('ab', 1, 0, "'options' is not a list of texts"),
+    ('ab', 1, 0, "'options' is not a list of one or more texts"),
     (['a'] * 27, 1, 0, '27 options are more than there are letters'),
     (['a', ' '], 1, 0, "one of the 'options' is empty"),
     (['a', 'b'], True, 0, "'gold_label' is True"),

@@ -51,6 +51,8 @@ def test_the_command_draws(runs, tmp_path, capsys):
   main(['ratios', *runs, f'--output={output}'])
   assert output.read_bytes().startswith(b'\x89PNG')
   assert f'Plot: {output}' in capsys.readouterr().out
+  with pytest.raises(SystemExit, match='is a folder; name a file in it'):
+    main(['ratios', *runs, f'--output={tmp_path}'])
 
 
 def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):

@@ -51,7 +51,7 @@ def kill_when(arguments, happened, seconds=300):
   [
     (experiment.train, {'remat': 'some'}, "config.remat is 'some'; .* none"),
     (experiment.train, {'batch__rows': 0}, 'config.batch.rows is 0'),
-    (experiment.train, {'epochs': 0}, 'steps is 0'),
+    (experiment.train, {'epochs': 0}, 'config.epochs is 0'),
     (
       experiment.evaluate,
       {'evaluation__metric': 'bleu'},

@@ -151,11 +151,12 @@ def decode_utf8(data: bytes, name: str) -> str:
       if data.startswith(mark):
         raise ValueError(f'{name} is packed with {kind}; unpack it.') from None
     byte, line = data[error.start], 1 + data.count(b'\n', 0, error.start)
+    # Of a single line its name has the number.
+    where = f', line {line}' if b'\n' in data.rstrip(b'\n') else ''
     kind = 'utf-16' if data.startswith(_UTF16_MARKS) else 'latin1'
     raise ValueError(
-      f'{name} is not UTF-8: byte 0x{byte:02x} at offset {error.start}, line '
-      f'{line}; convert it, for example with `iconv -f {kind} -t utf-8 old > '
-      'new`.'
+      f'{name} is not UTF-8: byte 0x{byte:02x} at offset {error.start}{where}; '
+      f'convert it, for example with `iconv -f {kind} -t utf-8 old > new`.'
     ) from None
 
 

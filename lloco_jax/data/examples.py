@@ -30,16 +30,19 @@ class Example:
     if not self.id.strip():
       raise ValueError('An example has an empty id; give every example one.')
     if not self.question.strip():
-      raise ValueError(f"Example '{self.id}' has an empty question.")
+      raise ValueError(f"Example '{self.id}' has an empty question; ask one.")
     for name in ('answers', 'document_ids'):
       values = getattr(self, name)
       if isinstance(values, str) or not values:
         raise ValueError(
-          f"Example '{self.id}' needs one or more {name}, as a tuple."
+          f"Example '{self.id}' needs one or more {name}, in a list; it has "
+          f'{values!r}.'
         )
       object.__setattr__(self, name, tuple(values))
     if not all(answer.strip() for answer in self.answers):
-      raise ValueError(f"Example '{self.id}' has an empty answer.")
+      raise ValueError(
+        f"Example '{self.id}' has an empty answer; give one, or leave it out."
+      )
     for said in (self.id, self.question, *self.answers):
       try:
         said.encode('utf-8')

@@ -75,6 +75,13 @@ def _stories(folder):
   paths = sorted(folder.glob(f'*{_QUESTIONS}'))
   if not paths:
     raise ValueError(f"'{folder}' holds no *{_QUESTIONS} files; {DOWNLOAD}")
+  asked = {path.name.removesuffix(_QUESTIONS) for path in paths}
+  for story in sorted(stories.glob(f'*{_STORY}')):
+    if (name := story.name.removesuffix(_STORY)) not in asked:
+      raise FileNotFoundError(
+        f'{story} has no questions beside it at '
+        f'{folder / (name + _QUESTIONS)}; {DOWNLOAD}'
+      )
   for path in paths:
     name = path.name.removesuffix(_QUESTIONS)
     story = stories / f'{name}{_STORY}'

@@ -113,6 +113,11 @@ def read_json_lines(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
     found = True
     try:
       fields = json.loads(text, object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+      raise ValueError(
+        f'{place} is not valid JSON ({error.msg}, at character '
+        f'{error.pos + 1}); mend or remove the line.'
+      ) from None
     except (ValueError, RecursionError) as error:
       raise ValueError(
         f'{place} is not valid JSON ({error}); mend or remove the line.'
@@ -240,7 +245,8 @@ def texts(fields: Mapping, name: str) -> tuple[str, ...]:
     or not all(isinstance(value, str) for value in values)
   ):
     raise ValueError(
-      f'Field \'{name}\' is not a list of texts, such as ["first", "second"].'
+      f"Field '{name}' is not a list of one or more texts, such as "
+      '["first", "second"].'
     )
   return tuple(values)
 
