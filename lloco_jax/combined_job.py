@@ -13,11 +13,11 @@ from lloco_jax.data.examples import Dataset
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.data.splits import join
 from lloco_jax.evaluation.results import Results
+from lloco_jax.evaluation_job import evaluate
 from lloco_jax.evaluation_settings import evaluation_settings
 from lloco_jax.finetuning_job import (
   adapter_folder,
   check_adapters,
-  evaluate,
   examples_of,
   load_data,
   train_adapters,

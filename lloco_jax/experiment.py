@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from lloco_jax.combined_job import evaluate_combined, finetune_combined
 from lloco_jax.compressor_job import evaluate_compressor, train_compressor
-from lloco_jax.finetuning_job import evaluate as evaluate_finetuning
+from lloco_jax.evaluation_job import evaluate as evaluate_finetuning
 from lloco_jax.finetuning_job import finetune
 from lloco_jax.library_job import finetune_library, refuse_evaluation
 from lloco_jax.nn.remat import REMAT_POLICIES

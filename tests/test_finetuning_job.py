@@ -67,9 +67,14 @@ def test_an_adapter_of_another_size_is_refused_before_compression(
     ValueError, match=r"'lloco' starts from has rank 4, alpha"
   ):
     experiment.train(config, tmp_path / 'w')
+  # An adapter that is nowhere is told before weights, which are as well.
   config.start.lloco = str(tmp_path / 'gone')
-  with pytest.raises(FileNotFoundError, match='gone'):
+  config.model.name = str(tmp_path / 'no weights')
+  with pytest.raises(FileNotFoundError, match='no adapter .*gone'):
     experiment.train(config, tmp_path / 'w')
+  config.evaluation.adapters.lloco = str(tmp_path / 'gone')
+  with pytest.raises(FileNotFoundError, match='no adapter .*gone'):
+    experiment.evaluate(config, tmp_path / 'w')
   assert not (tmp_path / 'w').exists()
 
 

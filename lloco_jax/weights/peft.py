@@ -39,6 +39,22 @@ _BASE = 'base_fingerprint'
 _PLAIN_INITS = (True, False, None, 'gaussian', 'eva', 'orthogonal')
 
 
+def find_adapter(folder) -> pathlib.Path:
+  """The folder of an adapter, fetched where `folder` is a hub name.
+
+  Raises:
+    FileNotFoundError: it is nowhere.
+    OSError: it cannot be fetched.
+  """
+  try:
+    return sources.resolve(folder)
+  except FileNotFoundError as error:
+    raise FileNotFoundError(
+      f"There is no adapter '{folder}': that is neither a folder, as train.py "
+      'leaves under adapters/ in its workdir, nor a hub name like owner/name.'
+    ) from error
+
+
 def load_adapter(
   folder, config: LlamaConfig, base_fingerprint: str = '', base_name: str = ''
 ) -> Adapter:
@@ -57,13 +73,7 @@ def load_adapter(
     ValueError: the adapter is of another base, damaged, or of another kind.
     ImportError: the weights are a torch file and torch is not installed.
   """
-  try:
-    folder = sources.resolve(folder)
-  except FileNotFoundError as error:
-    raise FileNotFoundError(
-      f"There is no adapter '{folder}': that is neither a folder, as train.py "
-      'leaves under adapters/ in its workdir, nor a hub name like owner/name.'
-    ) from error
+  folder = find_adapter(folder)
   fields = _read_config(folder)
   rank, alpha = fields['r'], float(fields['lora_alpha'])
   if fields.get('use_rslora'):
