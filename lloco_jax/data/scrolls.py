@@ -104,6 +104,10 @@ def _read(rows, collection):
       document = '\n'.join(lines)
       if not question.strip():
         raise ValueError("Field 'input' begins with no question.")
+      if not document.strip():
+        raise ValueError(
+          "Field 'input' holds no document below the line of its question."
+        )
       name = hashlib.sha256(document.encode('utf-8', 'replace')).hexdigest()
       name = collection.add(name[:16], document)
       if not output.strip():

@@ -53,9 +53,10 @@ def read_ratios(runs: Sequence[str]) -> list[Ratio]:
     }
     found.append(Ratio(run, results.tokens_per_vector, results.metric, scores))
   if len({ratio.metric for ratio in found}) > 1:
+    metrics = ', '.join(f'{r.run} by {r.metric}' for r in found)
     raise ValueError(
-      f'The runs are scored by {", ".join(r.metric for r in found)}; evaluate '
-      'all with one config.evaluation.metric.'
+      f'The runs are scored differently: {metrics}; evaluate all with one '
+      'config.evaluation.metric.'
     )
   return sorted(found, key=lambda ratio: ratio.tokens_per_vector)
 
