@@ -306,7 +306,7 @@ def test_what_cannot_be_read_is_refused_and_the_rest_done(library, files):
     'empty.txt': 'is empty',
     'blank.md': 'holds nothing to read',
     'binary.txt': 'binary data',
-    'latin.txt': 'is not UTF-8: byte 0xdf at offset 4, line 1; convert it',
+    'latin.txt': 'is not UTF-8: byte 0xdf at offset 4; convert it',
     'pictures.html': 'no text in it',
     'broken.pdf': 'cannot be read as PDF',
     'large.txt': 'split it, or allow more',
