@@ -99,6 +99,9 @@ def _named(name: str):
     yield
   except (ValueError, OSError) as error:
     said = str(error).replace('config.data.', f'config.sets.{name}.data.')
+    # Others may be of kinds that are not made of a sentence alone.
+    if said == str(error):
+      raise
     raise type(error)(said) from None
 
 

@@ -92,7 +92,6 @@ def test_every_set_is_evaluated_with_the_one_adapter(
       assert mine.to_dict() == theirs.to_dict()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize('stage', [experiment.train, experiment.evaluate])
 def test_a_set_without_a_place_is_told_before_any_is_read(
   model, tmp_path, stage, capsys
@@ -109,6 +108,7 @@ def test_a_set_without_a_place_is_told_before_any_is_read(
   assert not (tmp_path / 'w').exists()
 
 
+@pytest.mark.slow
 def test_it_is_trained_once_and_evaluated_on_each(model, tmp_path, capsys):
   config = combined(model)
   experiment.train(config, tmp_path)
