@@ -115,6 +115,23 @@ def test_more_questions_than_a_row_holds(model, monkeypatch):
   assert fewer.tokens == together.tokens
 
 
+@pytest.mark.parametrize('kind', ['text', 'vectors'])
+def test_rows_that_run_together(model, kind):
+  """Contexts and counts of their own; the last rows do not fill a batch."""
+  random = np.random.default_rng(6)
+  asked = [
+    Asked(make_context(random, kind, length), make_prompts(random, count))
+    for length, count in ((CONTEXT, 2), (3, 1), (20, 4), (CONTEXT, 1), (9, 2))
+  ]
+  adapter = tiny_adapter()
+  answers = answer_all(model, asked, adapter, NEW, rows_at_a_time=3)
+  assert [each.tokens for each in answers] == [
+    one_by_one(model, each.context, each.prompts, adapter) for each in asked
+  ]
+  with pytest.raises(ValueError, match='rows_at_a_time is 0'):
+    answer_all(model, asked, rows_at_a_time=0)
+
+
 def test_stop_tokens_end_answers(model):
   random = np.random.default_rng(3)
   context = make_context(random, 'text', CONTEXT)

@@ -100,7 +100,7 @@ def test_questions_and_answers_are_the_models_own(library, monkeypatch):
     ends = [place for place, token in enumerate(tokens) if token in stop]
     return tokens[: ends[0]] if ends else tokens
 
-  passages = module._passages(library, 'mills')[:1]
+  passages = module._passages(library, 'mills')[:3]
   kinds = [KINDS['time'], KINDS['number']]
   found = module._ask(library, passages, kinds)
   for passage, some in zip(passages, found):
@@ -137,6 +137,7 @@ def scripted(calls, stop_after=None):
 
 def test_a_study_goes_on_where_it_was_stopped(library, monkeypatch, tmp_path):
   calls = []
+  monkeypatch.setattr(module, '_PASSAGES_AT_ONCE', 2)
   monkeypatch.setattr(module, '_ask', scripted(calls, stop_after=2))
   with pytest.raises(KeyboardInterrupt):
     study(library, 'mills', progress=False)

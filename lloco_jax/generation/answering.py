@@ -96,12 +96,12 @@ def answer_all(
   stop_tokens: Sequence[int] | None = None,
   sampling: Sampling = GREEDY,
   questions_per_row: int = QUESTION_BUCKETS[-1],
+  rows_at_a_time: int = 1,
 ) -> list[Answers]:
   """Answers to prompts behind contexts.
 
   The prompts of a context are packed behind one copy of it: only a document
-  with more than fit a row is read more than once. On a mesh as
-  many rows run at a time as its data axes have room for, else one.
+  with more than fit a row is read more than once.
 
   Args:
     model: the base.
@@ -111,6 +111,8 @@ def answer_all(
     stop_tokens: ids that end an answer; the checkpoint's EOS by default.
     sampling: how tokens are chosen, greedily by default.
     questions_per_row: prompts a row at most, up to 64.
+    rows_at_a_time: rows that run together, whose caches share the memory; on
+      a mesh the next number that its data axes divide.
 
   Raises:
     ValueError: there are no prompts, one is empty, or context, prompt and
@@ -120,6 +122,7 @@ def answer_all(
   for name, number in (
     ('max_new_tokens', max_new_tokens),
     ('questions_per_row', questions_per_row),
+    ('rows_at_a_time', rows_at_a_time),
   ):
     if number < 1:
       raise ValueError(f'{name} is {number}; it must be >= 1.')
@@ -137,11 +140,11 @@ def answer_all(
   stop = tuple(sorted({int(token) for token in stop_tokens}))
   decoding = model.for_decoding(adapter)
   rows = _rows(asked, min(questions_per_row, QUESTION_BUCKETS[-1]))
-  at_a_time = parts_in_use('batch')
+  at_a_time = round_up(rows_at_a_time, parts_in_use('batch'))
   tokens, first_seconds, seconds = ([[] for _ in asked] for _ in range(3))
   for start in range(0, len(rows), at_a_time):
     chunk = rows[start : start + at_a_time]
-    # A single row is on every device; of more, all data axes have one.
+    # A single row is on every device; of more, all data axes have theirs.
     missing = at_a_time - len(chunk) if len(rows) > 1 else 0
     found, to_first, total = _answer_rows(
       model, [*chunk, *chunk[:1] * missing], adapter, decoding,
