@@ -148,8 +148,8 @@ def dataset():
   config.part = ''
   # Of the reports, of `validation_share`, and of what the limits below take.
   config.seed = 0
-  # Where the data has no training split: the share of its documents that
-  # validate; the others train. 0 leaves the data as it is.
+  # Where the data has one split alone, for training or not: the share of its
+  # documents that validate; the others train. 0 leaves the data as it is.
   config.validation_share = 0.0
   # Finetune on every answer of a question, not on the first alone; limits of
   # training examples are of answers then.

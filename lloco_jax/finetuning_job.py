@@ -54,7 +54,8 @@ def finetune(config: ConfigDict, workdir=None) -> None:
     print(
       'The data has no examples of the split '
       f"'{config.evaluation.split}' (config.evaluation.split), so eval.py will "
-      'have nothing to evaluate on.'
+      'have nothing to evaluate on; config.data.validation_share keeps a share '
+      'of the documents for it.'
     )
   groups = {document.group for document in dataset.documents.values()}
   if len(groups) > 1:

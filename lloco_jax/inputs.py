@@ -127,8 +127,10 @@ def load_dataset(
   else:
     place = config.path or source.fetched(config, splits)
     dataset = source.read(place, *part, splits=splits)
-  if config.validation_share and 'train' not in dataset.splits:
-    dataset = split_documents(dataset, config.validation_share, config.seed)
+  if config.validation_share and len(dataset.splits) == 1:
+    dataset = split_documents(
+      dataset, config.validation_share, config.seed, evaluated
+    )
   return _limited(config, dataset, place)
 
 

@@ -102,6 +102,12 @@ def test_data_of_one_split_is_divided(tmp_path):
     for split in ('train', 'validation')
   )
   assert len(train) == len(validation) == 2 and not train & validation
+  # A training file alone is divided alike.
+  file = tmp_path / 'dev-v1.1.json'
+  moved = file.rename(tmp_path / 'train-v1.1.json')
+  dataset = load_dataset(config)
+  assert {each.id for each in dataset.documents_of('validation')} == validation
+  moved.rename(file)
   # With the official training file nothing is divided.
   official = {'data': [article('Owl', 'Text')]}
   write_json(tmp_path / 'train-v1.1.json', official)

@@ -1,5 +1,7 @@
 """Scores against the compression of runs."""
 
+import dataclasses
+
 from made_up_systems import CONTROLS, made_up_systems
 import pytest
 
@@ -8,10 +10,10 @@ from lloco_jax.evaluation.ratios import ratio_figure, ratio_text, read_ratios
 from lloco_jax.evaluation.results import write_results
 
 
-def write(folder, ratio, seed=0, metric='f1'):
+def write(folder, ratio, seed=0, metric='f1', systems=None):
   results = write_results(
     folder / 'evaluation',
-    made_up_systems(seed=seed),
+    systems or made_up_systems(seed=seed),
     metric,
     CONTROLS,
     samples=50,
@@ -44,6 +46,27 @@ def test_runs_stand_by_their_ratio(runs, tmp_path):
   assert untuned.get_ydata()[0] == pytest.approx(
     100 * near.scores['compressed without finetuning'].mean
   )
+
+
+def test_runs_that_were_asked_other_questions(runs, tmp_path):
+  write(tmp_path / 'fewer', 3.0, systems=made_up_systems(documents=10))
+  said = ratio_text(read_ratios([*runs, str(tmp_path / 'fewer')]))
+  assert 'same: 80 questions are in every run' in said
+  assert f'{runs[0]} 96' in said
+  assert 'same' not in ratio_text(read_ratios(runs))
+  others = [
+    dataclasses.replace(
+      system,
+      answers=tuple(
+        dataclasses.replace(answer, example_id=f'other {answer.example_id}')
+        for answer in system.answers
+      ),
+    )
+    for system in made_up_systems()
+  ]
+  write(tmp_path / 'other', 3.0, systems=others)
+  with pytest.raises(ValueError, match='share no question'):
+    read_ratios([runs[0], str(tmp_path / 'other')])
 
 
 def test_the_command_draws(runs, tmp_path, capsys):

@@ -36,6 +36,12 @@ def test_documents_are_divided_disjointly_and_wholly():
   assert found.files == ('file',)
 
 
+def test_a_training_split_alone_is_divided_as_another_is():
+  found = split_documents(dataset(split='train'), 0.25, 0, 'test')
+  assert list(found.splits) == ['train', 'test']
+  assert sides(found) == sides(split_documents(dataset(), 0.25, 0))
+
+
 def test_a_side_depends_on_the_seed_and_the_id_alone():
   first = sides(split_documents(dataset(), 0.5, 1))
   again = split_documents(dataset(EXAMPLES[::-1], order=-1), 0.5, 1)
@@ -50,7 +56,13 @@ def test_a_side_depends_on_the_seed_and_the_id_alone():
   ('data', 'share', 'message'),
   [
     (dataset(), 1.0, 'share of documents to validate is 1.0'),
-    (dataset(split='train'), 0.5, 'has the splits train'),
+    (
+      Dataset(
+        dataset().documents, {'train': EXAMPLES[1:], 'test': EXAMPLES[:1]}
+      ),
+      0.5,
+      'has the splits train, test; only data with one',
+    ),
     (dataset(EXAMPLES[:5]), 0.5, '1 documents cannot be divided'),
     (
       dataset((*EXAMPLES, Example('x', 'Who?', ('a',), tuple(DOCUMENTS)))),

@@ -47,6 +47,7 @@ def test_questions_without_an_answer(tmp_path):
     (article('Z', 'Text', answers=[]), 'Z, paragraph 1: .* needs one or more'),
     (article('Z', 'Text', question=7), "Z, paragraph 1: Field 'question' is"),
     (article('Z'), "Document 'Z' is empty"),
+    (article('Z', 'A', ' '), "Z, paragraph 2: Field 'context' is empty, and"),
     (
       article('Z', 'Text', is_impossible='false'),
       "Z, paragraph 1: Field 'is_impossible' is 'false'",

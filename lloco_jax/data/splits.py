@@ -10,11 +10,14 @@ from lloco_jax.data.documents import Document, DocumentFile
 from lloco_jax.data.examples import Dataset, Example
 
 
-def split_documents(dataset: Dataset, share: float, seed: int) -> Dataset:
-  """Makes a training split of data that has one other split alone.
+def split_documents(
+  dataset: Dataset, share: float, seed: int, evaluated: str = 'validation'
+) -> Dataset:
+  """Divides data that has one split alone into 'train' and one to evaluate.
 
-  Its documents are ordered by a hash of the seed and their ids; the first
-  `share` of them, rounded up, stay in their split, the others train. So a
+  The latter is the split that the data has, or `evaluated` where that is
+  'train'. Documents are ordered by a hash of the seed and their ids; the first
+  `share` of them, rounded up, are evaluated, the others train. So a
   document's side depends on no order of files, and a larger share keeps what
   a smaller one had.
 
@@ -27,14 +30,15 @@ def split_documents(dataset: Dataset, share: float, seed: int) -> Dataset:
       f'The share of documents to validate is {share}; it must be between 0 '
       'and 1.'
     )
-  if len(dataset.splits) != 1 or 'train' in dataset.splits:
+  if len(dataset.splits) != 1:
     raise ValueError(
       f'The data has the splits {", ".join(dataset.splits)}; only data with '
-      'one split, other than train, is divided.'
+      'one split is divided.'
     )
-  ((name, examples),) = dataset.splits.items()
+  ((only, examples),) = dataset.splits.items()
+  name = evaluated if only == 'train' else only
   ids = sorted(
-    dataset.document_ids(name),
+    dataset.document_ids(only),
     key=lambda id: hashlib.sha256(f'{seed}/{id}'.encode()).digest(),
   )
   count = int(np.ceil(round(share * len(ids), 9)))

@@ -128,9 +128,16 @@ def _read(articles, collection):
         title, '\n\n'.join(text(each, 'context') for each in paragraphs)
       )
       for order, paragraph in enumerate(paragraphs, 1):
-        for question in objects(paragraph, 'qas'):
-          with at(f'{title}, paragraph {order}'):
-            examples.append(_example(question, document, collection))
+        with at(f'{title}, paragraph {order}'):
+          questions = objects(paragraph, 'qas')
+          if questions and not paragraph['context'].strip():
+            raise ValueError(
+              "Field 'context' is empty, and there are questions about it; "
+              'fetch the file again.'
+            )
+          examples += [
+            _example(question, document, collection) for question in questions
+          ]
   return tuple(examples)
 
 

@@ -20,13 +20,15 @@ class Ratio:
   """Scores of a run whose documents have so many tokens a summary vector.
 
   `scores` has the main system first, then the compressor without finetuning,
-  where it answered.
+  where it answered. `asked` are the ids of the questions that the main system
+  answered.
   """
 
   run: str
   tokens_per_vector: float
   metric: str
   scores: dict[str, Interval]
+  asked: frozenset[str]
 
 
 def read_ratios(runs: Sequence[str]) -> list[Ratio]:
@@ -35,7 +37,7 @@ def read_ratios(runs: Sequence[str]) -> list[Ratio]:
   Raises:
     FileNotFoundError: a run has no evaluation.
     ValueError: an evaluation is damaged or does not say its ratio, or they are
-      of different metrics.
+      of different metrics, or share no question.
   """
   found = []
   for run in runs:
@@ -51,12 +53,21 @@ def read_ratios(runs: Sequence[str]) -> list[Ratio]:
       for name in names
       if name in results.scores and math.isfinite(results.scores[name].mean)
     }
-    found.append(Ratio(run, results.tokens_per_vector, results.metric, scores))
+    [main] = [x for x in results.systems if x.name == results.main_system]
+    asked = frozenset(answer.example_id for answer in main.answers)
+    found.append(
+      Ratio(run, results.tokens_per_vector, results.metric, scores, asked)
+    )
   if len({ratio.metric for ratio in found}) > 1:
     metrics = ', '.join(f'{r.run} by {r.metric}' for r in found)
     raise ValueError(
       f'The runs are scored differently: {metrics}; evaluate all with one '
       'config.evaluation.metric.'
+    )
+  if len(found) > 1 and not _asked_in_all(found):
+    raise ValueError(
+      'The runs share no question that all of them answered; give runs of one '
+      'data set.'
     )
   return sorted(found, key=lambda ratio: ratio.tokens_per_vector)
 
@@ -71,7 +82,18 @@ def ratio_text(ratios: Sequence[Ratio]) -> str:
         f'  {ratio.tokens_per_vector:5.1f}  {ratio.run:<{longest}}  '
         f'{100 * score.mean:5.1f}  ({interval_text(score)})  {name}'
       )
+  shared = len(_asked_in_all(ratios))
+  if any(len(ratio.asked) > shared for ratio in ratios):
+    counts = ', '.join(f'{r.run} {len(r.asked):,}' for r in ratios)
+    lines.append(
+      f'Not all were asked the same: {shared:,} questions are in every run '
+      f'(answered: {counts}).'
+    )
   return '\n'.join(lines) + '\n'
+
+
+def _asked_in_all(ratios: Sequence[Ratio]) -> frozenset[str]:
+  return frozenset.intersection(*(ratio.asked for ratio in ratios))
 
 
 def ratio_figure(ratios: Sequence[Ratio]) -> 'Figure':
