@@ -33,8 +33,6 @@ class Progress:
   def add(self, work: int) -> None:
     """Counts work as done."""
     self._done += work
-    if self._first is None:
-      self._first = (time.monotonic(), work)
 
   def drop(self, work: int) -> None:
     """Counts work as not needed after all."""
@@ -46,6 +44,9 @@ class Progress:
     `at_last` prints it in any case, with the time that all of it took.
     """
     now = time.monotonic()
+    # Not as it is added: work that was done together is, too.
+    if self._first is None and self._done:
+      self._first = (now, self._done)
     if not self._shown or not (at_last or now - self._printed >= self._every):
       return
     self._printed = now
