@@ -71,6 +71,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     cache=AnswerCache(folder / 'answers'),
     sampling=settings.sampling,
     questions_per_row=config.evaluation.questions_per_row,
+    rows=config.evaluation.rows,
     first_line=config.evaluation.first_line,
   )
   if not is_first():

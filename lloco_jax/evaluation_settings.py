@@ -36,7 +36,12 @@ def evaluation_settings(config: ConfigDict) -> Settings:
       f"config.evaluation.metric is '{config.metric}'; it must be one of "
       f'{", ".join(scoring.METRICS)}.'
     )
-  for name in ('max_new_tokens', 'questions_per_row', 'bootstrap_samples'):
+  for name in (
+    'max_new_tokens',
+    'questions_per_row',
+    'rows',
+    'bootstrap_samples',
+  ):
     if config[name] < 1:
       raise ValueError(
         f'config.evaluation.{name} is {config[name]}; it must be >= 1.'

@@ -186,6 +186,7 @@ def test_workdir_of_another_config_is_refused(run):
     ({'prompt__question': 'What?'}, 'must hold {question}'),
     ({'evaluation__metric': 'bleu'}, "metric is 'bleu'"),
     ({'evaluation__bootstrap_samples': 0}, 'bootstrap_samples is 0'),
+    ({'evaluation__rows': 0}, 'config.evaluation.rows is 0'),
     ({'model__compressor': 'no/such/folder'}, 'no/such/folder'),
     ({'evaluation__temperature': -1.0}, 'config.evaluation: temperature is -1'),
     ({'evaluation__retrieval': ('web',)}, "names 'web'; choose from bm25"),

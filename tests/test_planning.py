@@ -123,6 +123,11 @@ def test_answers_are_planned_with_the_questions_of_a_row(
     sizes = report._sizes(config, stage)
     assert (sizes.questions, sizes.rows) == (questions, 1)
     assert sizes.answer >= answer
+    # A mesh of two data shards and, at first, a row each.
+    assert report._sizes(config, stage, 2).rows == 2
+  for evaluation in report._evaluations(config):
+    evaluation.rows = 3
+  assert report._sizes(config, 'decode', 2).rows == 4
   assert report._sizes(config, 'finetune').questions == 1
 
 

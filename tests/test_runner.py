@@ -198,6 +198,25 @@ def test_same_again_whatever_the_order_of_documents(
   assert 'answered before' not in lines[0] and 'answered before' in full
 
 
+def test_rows_that_are_answered_together(
+  model, summaries, systems, results, monkeypatch
+):
+  together = []
+  answer = runner.answer_all
+
+  def counted(model, asked, *rest):
+    together.append((len(asked), rest[-1]))
+    return answer(model, asked, *rest)
+
+  monkeypatch.setattr(runner, 'answer_all', counted)
+  again = evaluate(
+    model, EXAMPLES, DOCUMENTS, summaries, systems, PROMPT,
+    max_new_tokens=NEW, progress=False, rows=2,
+  )  # fmt: skip
+  assert without_times(again) == without_times(results)
+  assert max(together) == (2, 2)
+
+
 def test_equal_reading_runs_once(model, summaries, monkeypatch):
   contexts = []
   answer = runner.answer_all
@@ -215,7 +234,7 @@ def test_equal_reading_runs_once(model, summaries, monkeypatch):
     model, EXAMPLES, DOCUMENTS, summaries, systems, PROMPT,
     max_new_tokens=NEW, progress=False,
   )  # fmt: skip
-  assert contexts == [40, 89, 89]
+  assert contexts == [89, 89, 40]
   assert full.answers == window.answers[:4]
 
 
@@ -322,7 +341,7 @@ def test_one_copy_of_passages_that_all_questions_find(
   )  # fmt: skip
   # 40, 89 and 120 characters with the empty lines between their passages, in
   # the 89 that the questions leave.
-  assert asked == [(44, 2), (89, 2), (89, 2)]
+  assert asked == [(89, 2), (89, 2), (44, 2)]
 
 
 def test_sampled_answers_are_an_examples_own(model, summaries, tmp_path):

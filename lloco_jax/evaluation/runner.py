@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 
+from lloco_jax.data.batches import round_up
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example, check_examples
 from lloco_jax.data.prompts import PLAIN, Prompt
@@ -45,6 +46,7 @@ def evaluate(
   cache: AnswerCache | None = None,
   sampling: Sampling = GREEDY,
   questions_per_row: int = QUESTION_BUCKETS[-1],
+  rows: int = 1,
   first_line: bool = True,
 ) -> list[SystemResult]:
   """Answers of every system to the examples of a split, scored.
@@ -69,6 +71,7 @@ def evaluate(
     sampling: how tokens are chosen; the random choices of an example are its
       own, whatever is asked beside it.
     questions_per_row: questions about a document answered at a time.
+    rows: so many at a time, or the next number that a mesh's data axes divide.
     first_line: the first line of an answer is scored, in place of all.
 
   Raises:
@@ -137,13 +140,14 @@ def evaluate(
       else:
         again += len(found.tokens)
         meter.drop(group.positions(context))
-    # As many at a time as a mesh shares out.
-    at_a_time = parts_in_use('batch')
+    # Rows of about one length together; what may not fit the memory first.
+    unknown.sort(key=lambda each: -len(each[2].context))
+    at_a_time = round_up(rows, parts_in_use('batch'))
     for start in range(0, len(unknown), at_a_time):
       places, keys, asked = zip(*unknown[start : start + at_a_time])
       new = answer_all(
         chosen, asked, system.adapter, max_new_tokens, stop, sampling,
-        questions_per_row,
+        questions_per_row, rows,
       )  # fmt: skip
       for place, key, found in zip(places, keys, new):
         group, context, _ = answers[place]

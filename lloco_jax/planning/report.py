@@ -7,6 +7,7 @@ import math
 
 from ml_collections import ConfigDict
 
+from lloco_jax.data.batches import round_up
 from lloco_jax.generation.answering import QUESTION_BUCKETS
 from lloco_jax.nn.lora import LoraConfig
 from lloco_jax.planning.chips import Chips
@@ -173,7 +174,7 @@ def _sizes(config, stage, parts: int = 1) -> Sizes:
     most = QUESTION_BUCKETS[-1]
     questions = min(max(x.questions_per_row for x in evaluations), most)
   return Sizes(
-    rows=rows.get(stage, parts),
+    rows=rows.get(stage, round_up(max(x.rows for x in evaluations), parts)),
     questions=questions,
     answer=max(x.max_new_tokens for x in evaluations),
     segment=config.compression.segment_length,
