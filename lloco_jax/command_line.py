@@ -1,12 +1,15 @@
 """Flags of train.py and eval.py, and errors said in one sentence."""
 
 from collections.abc import Callable
+import io
 import os
 import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+# As shells tell it of a program that SIGINT has ended.
+_INTERRUPTED = 130
 # Errors that say in one sentence what is wrong with an input.
 _EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 
@@ -65,13 +68,30 @@ def run(stage: Callable, default_config: str) -> None:
 
 
 def say(action: Callable) -> None:
-  """Runs an action; expected errors end the program with their sentence."""
+  """Runs an action; expected errors end the program with their sentence.
+
+  So does an interrupt. Characters that the output cannot show are escaped.
+  """
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')
   try:
     action()
+  except BrokenPipeError:
+    # Whoever read the output has gone, as `head` does; nor is it flushed.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)
   except _EXPECTED as error:
     if os.environ.get('LLOCO_TRACEBACK'):
       raise
     sys.exit(f'{type(error).__name__}: {error}')
+  except KeyboardInterrupt:
+    if os.environ.get('LLOCO_TRACEBACK'):
+      raise
+    print(
+      '\nStopped. Where work takes long, the same command goes on.',
+      file=sys.stderr,
+    )
+    sys.exit(_INTERRUPTED)
 
 
 def _unknown_key(error: Exception) -> str:

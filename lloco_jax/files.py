@@ -34,6 +34,24 @@ def replacing(path: pathlib.Path):
     raise
 
 
+def named_path(path: str | os.PathLike) -> pathlib.Path:
+  """A path as a user gives it, '~' included.
+
+  Raises:
+    ValueError: it is empty, which would stand for the current folder, or begins
+      with '~' and names no user.
+  """
+  if not os.fspath(path):
+    raise ValueError("The path is empty; name a file or folder, or '.'.")
+  try:
+    return pathlib.Path(path).expanduser()
+  except RuntimeError:
+    raise ValueError(
+      f"'{path}' begins with '~', and no user is called so; write './{path}' "
+      'for a file or folder of that name.'
+    ) from None
+
+
 def disk_is_full(path: pathlib.Path) -> OSError:
   """The error of a disk that has no room for a path."""
   return OSError(

@@ -1,5 +1,6 @@
 """Flags: overrides reach the stage, and mistakes end in one sentence."""
 
+import io
 import pathlib
 import subprocess
 import sys
@@ -110,6 +111,42 @@ def test_a_traceback_is_shown_where_it_is_wanted(monkeypatch):
   monkeypatch.setenv('LLOCO_TRACEBACK', '1')
   with pytest.raises(ValueError, match='mend it'):
     command_line.say(stage)
+
+
+def test_an_interrupt_is_told_in_a_line(capsys, monkeypatch):
+  def stage():
+    raise KeyboardInterrupt
+
+  with pytest.raises(SystemExit) as ended:
+    command_line.say(stage)
+  assert ended.value.code == 130
+  assert capsys.readouterr().err == (
+    '\nStopped. Where work takes long, the same command goes on.\n'
+  )
+  monkeypatch.setenv('LLOCO_TRACEBACK', '1')
+  with pytest.raises(KeyboardInterrupt):
+    command_line.say(stage)
+
+
+def test_names_that_the_output_cannot_show_are_escaped(monkeypatch):
+  output = io.TextIOWrapper(io.BytesIO(), 'ascii')
+  monkeypatch.setattr(sys, 'stdout', output)
+  command_line.say(lambda: print('ü.txt', flush=True))
+  assert output.buffer.getvalue() == b'\\xfc.txt\n'
+
+
+def test_output_that_nobody_reads_is_no_error():
+  program = 'from lloco_jax import command_line\ncommand_line.say(%s)'
+  action = "lambda: [print('x' * 9999) for _ in range(99)]"
+  with subprocess.Popen(
+    [sys.executable, '-c', program % action],
+    cwd=ROOT,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+  ) as run:
+    run.stdout.close()
+    assert run.stderr.read() == b''
+  assert run.returncode == 1
 
 
 def test_other_errors_are_not_hidden():

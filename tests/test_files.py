@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from lloco_jax.files import replacing, write_file
+from lloco_jax.files import named_path, replacing, write_file
 
 
 def test_text_is_utf_8(tmp_path):
@@ -34,3 +34,12 @@ def test_failed_write_leaves_the_old_file_alone(tmp_path, monkeypatch):
     write_file(path, b'new')
   assert path.read_bytes() == b'old'
   assert os.listdir(tmp_path) == ['file']
+
+
+def test_paths_that_name_nothing(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert named_path('~/a') == tmp_path / 'a'
+  with pytest.raises(ValueError, match="no user is called so; write './~nobod"):
+    named_path('~nobody_is_called_so/a')
+  with pytest.raises(ValueError, match='The path is empty'):
+    named_path('')

@@ -254,6 +254,33 @@ def test_what_a_refused_folder_holds_is_not_gone(library, files, tmp_path):
   assert len(texts_of(library)) == 3
 
 
+def test_links_within_a_folder(library, tmp_path):
+  folder = tmp_path / 'annex'
+  content = folder / '.content'
+  content.mkdir(parents=True)
+  (folder / 'a.txt').write_text(text_of(1, 50))
+  (folder / 'b.txt').write_text(text_of(2, 50))
+  assert counted(add_folder(library, folder, 'mills'))[:2] == (2, 0)
+  # As git-annex keeps files: what is read lies in a hidden folder.
+  (folder / 'b.txt').rename(content / 'b')
+  (folder / 'b.txt').symlink_to('.content/b')
+  (folder / 'notes.dat').write_text(text_of(3, 50))
+  (folder / 'c.txt').symlink_to('notes.dat')
+  (folder / 'nowhere.txt').symlink_to('gone.txt')
+  (folder / 'ring.txt').symlink_to('ring.txt')
+  (folder / 'hidden').symlink_to('.content')
+  (folder / 'same.txt').symlink_to('a.txt')
+  counts = add_folder(library, folder, 'mills')
+  assert counted(counts) == (1, 2, 0, 0, 0, 3)
+  assert counts.passed_over == {'hidden': 1, 'links': 1, '.dat': 1}
+  said = '\n'.join(counts.refused)
+  assert said.count('is a link that leads nowhere') == 2
+  assert "/hidden' is a link to '" in said
+  found = texts_of(library)
+  assert found['b.txt'] == text_of(2, 50) and found['c.txt'] == text_of(3, 50)
+  assert_clean(library)
+
+
 def test_odd_names_and_links(library, tmp_path):
   folder = tmp_path / 'odd'
   folder.mkdir()

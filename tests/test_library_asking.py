@@ -175,13 +175,13 @@ def test_summaries_that_are_gone_are_told(library, tmp_path):
 
 
 def test_the_commands(tmp_path, model, files, capsys, monkeypatch):  # noqa: F811
-  monkeypatch.setattr(module, 'embed', encode)
   for name in ('make', '__init__'):
     function = getattr(Library, name)
     function = getattr(function, '__func__', function)
-    monkeypatch.setattr(
-      function, '__defaults__', (*function.__defaults__[:-1], encode)
-    )
+    defaults = [
+      encode if each is module.embed else each for each in function.__defaults__
+    ]
+    monkeypatch.setattr(function, '__defaults__', tuple(defaults))
   place = f'--library={tmp_path / "l"}'
 
   def call(*arguments):
@@ -195,6 +195,9 @@ def test_the_commands(tmp_path, model, files, capsys, monkeypatch):  # noqa: F81
   assert '3 added, 0 unchanged' in said
   said = call('library', 'add', str(files), '--group=mills')
   assert '0 added, 3 unchanged' in said
+  # A default that is given is no default.
+  with pytest.raises(SystemExit, match="part_characters '400', not '7000'"):
+    call('library', 'add', str(files), '--part_characters=7000')
   said = call('library', 'list', '--documents')
   assert 'mills: 3 files, 5 documents' in said and 'adapter: none' in said
   assert 'b.md, part 3: ' in said

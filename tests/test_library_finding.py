@@ -1,5 +1,7 @@
 """Passages, groups and documents of a question, against plain numpy."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from test_library import WORDS, encode, make, model, text_of  # noqa: F401
@@ -231,3 +233,5 @@ def test_documents_come_once_and_fit():
   assert [hit.entry for hit in documents_of(hits, 2, 17)] == [small, large]
   assert [hit.entry for hit in documents_of(hits, 9, 10)] == [small, other]
   assert documents_of(hits, 9, 3) == []
+  copy = dataclasses.replace(small, path='/d/copy')
+  assert len(documents_of([Hit(copy, '', 2.0), *hits], 9, 17)) == 3

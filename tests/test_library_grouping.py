@@ -126,8 +126,12 @@ def test_a_grouping_that_was_stopped_is_completed(
 def test_a_number_of_groups_can_be_named(library):
   assert len(find_groups(library, count=2).files) == 2
   assert len(topics_by_group(library)) == 2
-  with pytest.raises(ValueError, match='into 99 clusters'):
+  with pytest.raises(ValueError, match='into 99 groups; it must be 2'):
     find_groups(library, count=99)
+  with pytest.raises(ValueError, match='into -1 groups'):
+    find_groups(library, count=-1)
+  with pytest.raises(ValueError, match='most is 0'):
+    find_groups(library, most=0)
 
 
 def test_files_that_are_alike_stay_together(tmp_path, model, monkeypatch):  # noqa: F811
@@ -180,7 +184,9 @@ def test_the_commands(tmp_path, model, capsys, monkeypatch):  # noqa: F811
     main(['library', *arguments, place])
     return capsys.readouterr().out
 
-  opened = types.SimpleNamespace(make=lambda folder, _: make(folder, model))
+  opened = types.SimpleNamespace(
+    make=lambda folder, *_, **__: make(folder, model)
+  )
   monkeypatch.setattr(commands, 'Library', opened)
   said = call('add', str(tmp_path / 'files'))
   assert '9 added' in said and said.count(': 3 files') == 3

@@ -173,13 +173,15 @@ def test_foreign_files_are_told_and_let_be(library, files):
   for place in ('mine.doc', 'catalogue/mine.bin', 'store/mine.txt'):
     (library.folder / place).write_text('mine')
   (library.folder / '.adapters.json.x.part').write_text('{')
+  for place in ('.folder.part', 'store/folder.safetensors'):
+    (library.folder / place).mkdir()
   findings = verify(library)
-  assert len(findings.foreign) == 3 and len(findings.leftovers) == 1
-  assert '1 leftovers, 3 foreign files' in findings.text()
+  assert len(findings.foreign) == 5 and len(findings.leftovers) == 1
+  assert '1 leftovers, 5 foreign files' in findings.text()
   said = verify(library, mend=True).text()
   assert '0 damaged and 1 leftovers were removed.' in said
   after = verify(library)
-  assert len(after.foreign) == 3 and not after.leftovers
+  assert len(after.foreign) == 5 and not after.leftovers
 
 
 def test_a_store_that_lost_its_format_file(library, files):
@@ -190,6 +192,16 @@ def test_a_store_that_lost_its_format_file(library, files):
   (library.folder / 'store/model.safetensors').write_bytes(b'x')
   with pytest.raises(ValueError, match='holds other files and no store.json'):
     again(library)
+
+
+def test_a_damaged_format_file_costs_no_summaries(library, files):
+  add_folder(library, files, 'mills', progress=False)
+  path = library.folder / 'store/store.json'
+  path.write_text('{"f')
+  with pytest.raises(ValueError, match='remove that file, which is made anew'):
+    again(library)
+  path.unlink()
+  assert_clean(again(library))
 
 
 def test_a_library_that_lost_its_first_file_is_told_so(library, files, model):

@@ -66,6 +66,12 @@ def test_html_in_the_encoding_that_it_declares():
   assert read('a.htm', page) == ('Straße\n', [])
 
 
+def test_a_picture_that_is_not_closed_hides_no_text():
+  page = b'<p>One.<svg><title>x</title></svg><p>Two.<svg><circle><p>Three.<p>4'
+  text, _ = read('a.html', page)
+  assert text.split() == ['One.', 'Two.', 'Three.', '4']
+
+
 def test_deeply_nested_html():
   page = b'<div>' * 5000 + b'deep' + b'</div>' * 5000
   assert read('a.html', page)[0].strip() == 'deep'
@@ -93,6 +99,7 @@ REFUSED = {
   'a picture': ('a.txt', b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR', 'binary data'),
   'UTF-16': ('a.txt', 'text'.encode('utf-16'), 'is UTF-16; convert it'),
   'Latin-1': ('a.txt', b'Stra\xdfe', 'not UTF-8: byte 0xdf'),
+  'nothing to see': ('a.txt', '\u200b\n\u200b'.encode(), 'nothing to read'),
   'no text in HTML': ('a.html', b'<script>x</script>', 'no text in it'),
   'NUL far behind': ('a.txt', b'text ' * 20_000 + b'\0', 'binary data'),
   'a picture called HTML': ('a.html', PNG, 'binary data'),

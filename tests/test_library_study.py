@@ -11,7 +11,7 @@ from lloco_jax.data.examples import Example
 from lloco_jax.library import study as module
 from lloco_jax.library.adding import add_folder, remove
 from lloco_jax.library.kinds import EXAMPLE, KINDS
-from lloco_jax.library.notes import notes_file
+from lloco_jax.library.notes import dropped_file, notes_file
 from lloco_jax.library.pairs import pairs_file, read_pairs
 from lloco_jax.library.sifting import Seen, fault
 from lloco_jax.library.study import study
@@ -210,6 +210,73 @@ def test_pairs_of_changed_passages_go_and_the_users_stay(
     study(library, 'mills', kinds=['x'])
   with pytest.raises(ValueError, match='most is -1'):
     study(library, 'mills', most=-1)
+
+
+def test_pairs_of_passages_that_left_the_group_are_kept(
+  library, monkeypatch, tmp_path
+):
+  monkeypatch.setattr(module, '_ask', scripted([]))
+  study(library, 'mills', progress=False)
+  pairs = pairs_file(library, 'mills')
+  pairs.write_text(pairs.read_text().replace('"answer": "', '"answer": "my '))
+  before = pairs.read_text().splitlines()
+  other = tmp_path / 'files/other'
+  other.mkdir()
+  (tmp_path / 'files/1.txt').rename(other / '1.txt')
+  add_folder(library, other, 'ferries', progress=False)
+  add_folder(library, tmp_path / 'files', progress=False)
+  studied = study(library, 'mills', progress=False)
+  kept = dropped_file(library, 'mills').read_text().splitlines()
+  assert 0 < len(kept) == studied.dropped
+  assert f"they are in '{dropped_file(library, 'mills')}'" in studied.text()
+  assert sorted(before) == sorted(pairs.read_text().splitlines() + kept)
+  # A call that was stopped after it had written them.
+  pairs.write_text('\n'.join(before) + '\n')
+  notes = notes_file(library, 'mills')
+  gone = {json.loads(line)['id'].rpartition('-')[0] for line in kept}
+  lines = [
+    json.dumps({'passage': id, 'document': '1.txt', 'kept': 1, 'refused': []})
+    for id in sorted(gone)
+  ]
+  notes.write_text(notes.read_text() + '\n'.join(lines) + '\n')
+  assert study(library, 'mills', progress=False).dropped == len(kept)
+  assert dropped_file(library, 'mills').read_text().splitlines() == kept
+
+
+def test_passages_are_read_again_for_other_kinds(library, monkeypatch):
+  asked = []
+  ask = scripted([])
+
+  def noted(library, passages, kinds):
+    asked.append([kind.name for kind in kinds])
+    return ask(library, passages, [*kinds, *kinds])
+
+  monkeypatch.setattr(module, '_ask', noted)
+  count = len(module._passages(library, 'mills'))
+  first = study(library, 'mills', ['time'], most=3, progress=False)
+  assert (first.passages, first.known) == (3, 0)
+  second = study(library, 'mills', ['time', 'place'], progress=False)
+  assert (second.passages, second.known) == (count, 0)
+  assert sorted(map(tuple, asked)) == sorted(
+    [('time',), ('place',)] + [('time', 'place')] * (len(asked) - 2)
+  )
+  assert study(library, 'mills', ['place'], progress=False).passages == 0
+  # Notes of earlier versions name no kinds: all were asked.
+  notes = notes_file(library, 'mills')
+  fields = [json.loads(line) for line in notes.read_text().splitlines()]
+  for each in fields:
+    del each['kinds']
+  notes.write_text(''.join(json.dumps(each) + '\n' for each in fields))
+  assert study(library, 'mills', progress=False).passages == 0
+
+
+def test_an_id_of_two_pairs_is_told(library):
+  line = '{"id": "a", "question": "q", "answer": "a", "document_id": "0.txt"}\n'
+  path = pairs_file(library, 'mills')
+  path.parent.mkdir()
+  path.write_text(line * 2)
+  with pytest.raises(ValueError, match="has the id 'a' 2 times"):
+    read_pairs(library, 'mills')
 
 
 def test_an_answer_is_given_once_a_passage():

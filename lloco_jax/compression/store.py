@@ -176,9 +176,9 @@ class Store:
   def keys(self) -> set[str]:
     """Of all files that have the name of summaries, whole or not."""
     return {
-      name.removesuffix(_SUFFIX)
-      for name in os.listdir(self.folder)
-      if name.endswith(_SUFFIX)
+      entry.name.removesuffix(_SUFFIX)
+      for entry in os.scandir(self.folder)
+      if entry.name.endswith(_SUFFIX) and entry.is_file()
     }
 
   def longest_prefix(
@@ -210,7 +210,8 @@ class Store:
         found = json.loads(path.read_text('utf-8'))['format']
       except (ValueError, KeyError, TypeError):
         raise ValueError(
-          f'{path} is damaged; remove the folder or choose another store.'
+          f'{path} is damaged; remove that file, which is made anew. The '
+          'summaries beside it stay.'
         ) from None
       if found != FORMAT:
         raise ValueError(

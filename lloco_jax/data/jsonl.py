@@ -19,6 +19,7 @@ from lloco_jax.data.records import (
   text,
   texts,
 )
+from lloco_jax.files import named_path
 
 _DOCUMENTS = 'documents'
 _SPLITS = ('train', 'validation')
@@ -44,7 +45,7 @@ def read_jsonl(folder: str | pathlib.Path) -> Dataset:
     ValueError: a line is damaged (the file and the line are named), ids
       clash, or an example's document is unknown.
   """
-  folder = pathlib.Path(folder).expanduser()
+  folder = named_path(folder)
   if folder.is_file():
     raise ValueError(f"'{folder}' is a file; name the folder that it is in.")
   paths = split_files(

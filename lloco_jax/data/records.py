@@ -15,6 +15,7 @@ import pathlib
 import zlib
 
 from lloco_jax.data.documents import decode_utf8
+from lloco_jax.files import named_path
 
 _OPENERS = {'.gz': gzip.open, '.xz': lzma.open}
 _ENDS = ('', *_OPENERS)
@@ -41,7 +42,7 @@ def split_files(
     FileNotFoundError: there is no such folder, or nothing wanted is in it.
     ValueError: a split is unknown, or several files could be it.
   """
-  path = pathlib.Path(path).expanduser()
+  path = named_path(path)
   unknown = [name for name in splits if name not in {'train', *patterns}]
   if unknown:
     raise ValueError(

@@ -15,7 +15,7 @@ import numpy as np
 from lloco_jax.data import records
 from lloco_jax.data.documents import Document, read_document
 from lloco_jax.data.prepared import PreparedTexts
-from lloco_jax.files import replacing, write_file
+from lloco_jax.files import named_path, replacing, write_file
 from lloco_jax.progress import Progress
 from lloco_jax.weights.sources import cache_folder, file_hash
 
@@ -51,7 +51,7 @@ def text_files(path: str | pathlib.Path) -> list[pathlib.Path]:
   Raises:
     FileNotFoundError: there is none.
   """
-  path = pathlib.Path(path).expanduser()
+  path = named_path(path)
   if path.is_file():
     return [path]
   known = (*TEXT_SUFFIXES, *_LINES)
@@ -119,7 +119,7 @@ def _all_documents(path) -> Iterator[Document]:
     for name, text in found:
       yield Document(name, text)
     return
-  folder = pathlib.Path(path).expanduser()
+  folder = named_path(path)
   for file in found:
     if file.name.endswith(_LINES):
       yield from _documents(file)

@@ -11,17 +11,18 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import shlex
 import time
 
 from lloco_jax.compression.corpus import compress_documents
 from lloco_jax.compression.inventory import Stored
 from lloco_jax.data.documents import Document
+from lloco_jax.files import named_path
 from lloco_jax.library.catalogue import Entry, Passage
 from lloco_jax.library.counts import Counts
 from lloco_jax.library.folder import (
   document_name,
   escaped,
-  named_path,
   show,
   walk,
 )
@@ -171,10 +172,16 @@ def _emptied(library: Library, before: set[str]) -> list[str]:
   return [
     f"The group '{group}' has no documents any more, but {what}, for whatever "
     'comes to a group of that name. Bring its documents back with --group, '
-    'move what it has to the group that they are in, or remove it (`library '
-    f'adapter {group} --none`, if the adapter was named).'
+    'move what it has to the group that they are in, or remove it'
+    f'{_forgetting(library, group) if what == "an adapter" else ""}.'
     for group, what in sorted(belongings(library, before - now).items())
   ]
+
+
+def _forgetting(library: Library, group: str) -> str:
+  words = ['library', 'adapter', group, '--none', f'--library={library.folder}']
+  command = f'python -m lloco_jax {shlex.join(words)}'
+  return f' ({command}, if the adapter was named)'
 
 
 def remove(

@@ -24,7 +24,8 @@ _FORMAT_FILE = 'store.json'
 # What a library makes in its folder and for its catalogue.
 _KNOWN = (
   *(FIELDS, GROUPING, ADAPTERS, RELEASED, LOCK),
-  *('store', 'catalogue', 'adapters', 'pairs', 'studied', 'training'),
+  *('store', 'catalogue', 'adapters', 'training'),
+  *('pairs', 'studied', 'dropped'),
 )
 _TABLES = ('documents.lance', 'passages.lance')
 # Documents whose passages are read at a time.
@@ -61,9 +62,15 @@ class Findings:
       'adapters missing or damaged.'
     )
     if self.stale:
-      lines.append('Add their folders again to follow the files.')
+      lines.append(
+        'Add their folders again to follow the files, or take out what has '
+        'gone with a whole folder by `library remove PATH`.'
+      )
     if self.adapters:
-      lines.append('Name those adapters again, with `library adapter`.')
+      lines.append(
+        'Name those adapters again, with `library adapter GROUP FOLDER`, or '
+        'forget them, with `--none` in place of the folder.'
+      )
     if self.mended:
       lines.append(
         f'{len(self.damage)} damaged and {len(self.leftovers)} leftovers were '
@@ -195,7 +202,7 @@ def _check_store(library, entries, findings) -> None:
   """The files of the store that belong to no document."""
   used = {entry.key for entry in entries}
   for path in sorted(library.store.folder.iterdir()):
-    summaries = path.suffix == '.safetensors'
+    summaries = path.suffix == '.safetensors' and path.is_file()
     if path.name == _FORMAT_FILE or summaries and path.stem in used:
       continue
     if summaries:
@@ -219,7 +226,9 @@ def _check_folder(library, findings) -> None:
 
 
 def _unknown(path, findings) -> None:
-  if path.name.startswith('.') and path.name.endswith('.part'):
+  if (
+    path.name.startswith('.') and path.name.endswith('.part') and path.is_file()
+  ):
     findings.leftovers.append(
       f'{show(path)} was left by a program that was stopped.'
     )

@@ -1,10 +1,12 @@
 """The commands `library` and `ask` of python -m lloco_jax."""
 
 import collections
+import dataclasses
 import shlex
 import sys
 
 from lloco_jax.data.prompts import PROMPTS
+from lloco_jax.files import named_path
 from lloco_jax.library.adding import (
   MOST_MEGABYTES,
   add_folder,
@@ -13,7 +15,7 @@ from lloco_jax.library.adding import (
 )
 from lloco_jax.library.asking import Answer, Timed, ask
 from lloco_jax.library.checks import verify
-from lloco_jax.library.folder import check_folder, named_path, show
+from lloco_jax.library.folder import check_folder, show
 from lloco_jax.library.grouping import MOST_GROUPS, find_groups, is_ungrouped
 from lloco_jax.library.kinds import KINDS
 from lloco_jax.library.library import (
@@ -165,17 +167,13 @@ def _add_add(actions) -> None:
     'what the library is made with, the first time'
   )
   fresh = Making()
-  fixed.add_argument(
-    '--model', default=fresh.model, help='(default: %(default)s)'
-  )
+  fixed.add_argument('--model', help=f'(default: {fresh.model})')
   fixed.add_argument(
     '--compressor',
     metavar='FOLDER',
     help="'' where the model is one itself; by default the one shipped for it",
   )
-  fixed.add_argument(
-    '--dtype', default=fresh.dtype, help='(default: %(default)s)'
-  )
+  fixed.add_argument('--dtype', help=f'(default: {fresh.dtype})')
   for name, said in (
     ('part_characters', 'cut files into documents of at most N characters; 0: '
      'never'),
@@ -185,27 +183,24 @@ def _add_add(actions) -> None:
     fixed.add_argument(
       f'--{name}',
       type=int,
-      default=getattr(fresh, name),
       metavar='N',
-      help=f'{said} (default: %(default)s)',
+      help=f'{said} (default: {getattr(fresh, name)})',
     )
 
 
 def _add(chosen) -> None:
-  making = Making(
-    model=chosen.model,
-    compressor=chosen.compressor,
-    dtype=chosen.dtype,
-    part_characters=chosen.part_characters,
-    passage_characters=chosen.passage_characters,
-    token_cap=chosen.token_cap,
-  )
+  given = {
+    field.name: value
+    for field in dataclasses.fields(Making)
+    if (value := getattr(chosen, field.name)) is not None
+  }
+  making = Making(**given)
   # Before a library is made for nothing.
   check_folder(named_path(chosen.folder))
   check_limits(chosen.rows, chosen.most_megabytes)
   if chosen.group is not None:
     check_group(chosen.group)
-  library = Library.make(chosen.library, making)
+  library = Library.make(chosen.library, making, given=given)
   counts = add_folder(
     library, chosen.folder, chosen.group, chosen.rows, chosen.most_megabytes
   )
@@ -323,7 +318,9 @@ def answer_report(answer: Answer, compare: bool = False) -> str:
   )
   lines = ['', f"From the group '{answer.group}', {by}:"]
   for number, hit in enumerate(answer.sources, 1):
-    passage = ' '.join(hit.text.split())
+    # A text may hold what moves a terminal's cursor.
+    shown = (each if each.isprintable() else ' ' for each in hit.text)
+    passage = ' '.join(''.join(shown).split())
     if len(passage) > _SHOWN:
       passage = passage[:_SHOWN].rsplit(' ', 1)[0] + ' ...'
     lines += [f'  {number}. {hit.entry.name}', f'     {passage}']

@@ -92,17 +92,19 @@ def vote(hits: Sequence[Hit]) -> str:
 def documents_of(hits: Sequence[Hit], count: int, room: int) -> list[Hit]:
   """The best hit of each of the first documents, best first.
 
+  Of documents with the same text and so the same summaries one is enough.
+
   Args:
     hits: best first.
     count: documents at most.
     room: positions that their vectors may take.
   """
-  chosen, places = [], set()
+  chosen, read = [], set()
   for hit in hits:
     if len(chosen) == count:
       break
-    if hit.entry.place not in places and hit.entry.vectors <= room:
-      places.add(hit.entry.place)
+    if hit.entry.key not in read and hit.entry.vectors <= room:
+      read.add(hit.entry.key)
       chosen.append(hit)
       room -= hit.entry.vectors
   return chosen

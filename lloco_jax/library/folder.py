@@ -40,17 +40,6 @@ def document_name(path: str, part: int, parts: int) -> str:
   return f'{escaped(path)}, part {part}' if parts > 1 else escaped(path)
 
 
-def named_path(path: str | os.PathLike) -> pathlib.Path:
-  """A path as a user gives it, '~' included.
-
-  Raises:
-    ValueError: it is empty, which would stand for the current folder.
-  """
-  if not os.fspath(path):
-    raise ValueError("The path is empty; name a file or folder, or '.'.")
-  return pathlib.Path(path).expanduser()
-
-
 def check_folder(folder: pathlib.Path) -> None:
   """Raises FileNotFoundError where there is no such folder."""
   if not folder.is_dir():
@@ -62,15 +51,17 @@ def check_folder(folder: pathlib.Path) -> None:
 def walk(folder: pathlib.Path, leave_out: pathlib.Path) -> Walk:
   """The files below a folder, but for what lies below `leave_out`.
 
-  Links are not followed: what they point to inside the folder is found under
-  its own name, and what lies outside of it is refused. Hidden files and
-  folders are passed over.
+  A link to a file of the folder that is read under its own name is passed
+  over; one to another file of the folder, hidden or of another kind, is read
+  by the name of the link. Other links are refused. Hidden files and folders
+  are passed over.
 
   Raises:
     FileNotFoundError: there is no such folder.
   """
   check_folder(folder)
   files, refused, passed_over = [], {}, collections.Counter()
+  links, places = [], set()
 
   def unread(error):
     path = pathlib.Path(error.filename)
@@ -78,13 +69,14 @@ def walk(folder: pathlib.Path, leave_out: pathlib.Path) -> Walk:
 
   for place, folders, names in os.walk(folder, onerror=unread):
     place = pathlib.Path(place)
+    places.add(place)
     for name in sorted(folders):
       path = place / name
       if path == leave_out or name.startswith('.'):
         folders.remove(name)
         passed_over['hidden'] += name.startswith('.')
       elif path.is_symlink():
-        _link(path, folder, refused, passed_over)
+        links.append(path)
     folders.sort()
     for name in sorted(names):
       path = place / name
@@ -94,24 +86,48 @@ def walk(folder: pathlib.Path, leave_out: pathlib.Path) -> Walk:
       elif suffix not in PARSERS:
         passed_over[suffix or 'no suffix'] += 1
       elif path.is_symlink():
-        _link(path, folder, refused, passed_over)
+        links.append(path)
       elif not stat.S_ISREG(path.lstat().st_mode):
         refused[path] = f'{show(path)} is no plain file; remove it.'
       elif not _is_utf8(path):
         refused[path] = f'{show(path)} has a name that is not UTF-8; rename it.'
       else:
         files.append(path)
-  return Walk(tuple(files), refused, dict(+passed_over))
+  found = {*files, *refused, *places}
+  for path in links:
+    target = _target(path)
+    if target in found:
+      passed_over['links'] += 1
+    elif why := _unfit(path, target, folder, leave_out):
+      refused[path] = f'{show(path)} is a link {why}.'
+    else:
+      files.append(path)
+  return Walk(tuple(sorted(files)), refused, dict(+passed_over))
 
 
-def _link(path, folder, refused, passed_over):
-  if path.resolve().is_relative_to(folder):
-    passed_over['links'] += 1
-  else:
-    refused[path] = (
-      f'{show(path)} is a link that leaves the folder; copy what it points to, '
-      'or add that folder itself.'
+def _target(link: pathlib.Path) -> pathlib.Path | None:
+  """Where a link leads, if anywhere."""
+  try:
+    return link.resolve(strict=True)
+  except (OSError, RuntimeError):  # RuntimeError: links in a ring
+    return None
+
+
+def _unfit(link, target, folder, leave_out) -> str:
+  """Why a link is not read, '' where it is."""
+  if target is None:
+    return 'that leads nowhere; mend or remove it'
+  if not target.is_relative_to(folder) or target.is_relative_to(leave_out):
+    return (
+      'that leaves the folder; copy what it points to, or add that folder '
+      'itself'
     )
+  if not target.is_file() or not _is_utf8(link):
+    return (
+      f'to {show(target)}, which is passed over; copy what it points to, or '
+      'remove it'
+    )
+  return ''
 
 
 def _is_utf8(path: pathlib.Path) -> bool:

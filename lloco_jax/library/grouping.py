@@ -71,6 +71,8 @@ def find_groups(
     ValueError: a group has an adapter or pairs, which are of its documents;
       another program changes the library; or there are too few files.
   """
+  if most < 1:
+    raise ValueError(f'most is {most}; it must be 1 or more.')
   with library.alone():
     complete_grouping(library)
     entries = library.catalogue.entries()
@@ -78,6 +80,11 @@ def find_groups(
       return Grouping({}, [])
     _check_free(library, {entry.group for entry in entries})
     paths, vectors, words = _read_files(library, entries)
+    if count and not 2 <= count < len(paths):
+      raise ValueError(
+        f'{len(paths)} files cannot be put into {count} groups; it must be 2 '
+        'or more, and fewer than the files.'
+      )
     if count:
       tried = cluster(vectors, (count,), seed)
     else:

@@ -3,10 +3,11 @@
 It holds `library.json`, what everything in it was made with; `store/`, the
 summaries; `catalogue/`, the documents and their passages; `adapters.json` and
 `adapters/`, the adapters of its groups; `pairs/` and `studied/`, questions and
-answers to finetune them on and how they were made; `training/`, the runs.
+answers to finetune them on and how they were made; `dropped/`, those of
+passages that have gone; `training/`, the runs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 import dataclasses
 import functools
 import json
@@ -23,7 +24,7 @@ from lloco_jax.compression.corpus import (
 from lloco_jax.compression.inventory import Stored
 from lloco_jax.compression.store import Settings, Store
 from lloco_jax.data.prompts import PROMPTS, Prompt
-from lloco_jax.files import alone, write_file
+from lloco_jax.files import alone, named_path, write_file
 from lloco_jax.library.catalogue import Catalogue
 from lloco_jax.library.folder import show
 from lloco_jax.library.making import Making
@@ -68,7 +69,7 @@ class Library:
     model: Model | None = None,
     encode: Encoder = embed,
   ):
-    self.folder = pathlib.Path(folder).expanduser().resolve()
+    self.folder = named_path(folder).resolve()
     path = self.folder / FIELDS
     if not path.is_file():
       if (self.folder / 'catalogue').is_dir():
@@ -105,8 +106,11 @@ class Library:
     making: Making | None = None,
     model: Model | None = None,
     encode: Encoder = embed,
+    given: Collection[str] = (),
   ) -> 'Library':
     """Makes a library, or opens one that was made in the same way.
+
+    Of `making` defaults are not compared, but for the fields that are `given`.
 
     Raises:
       ValueError: the folder holds another library or other files, or the
@@ -115,13 +119,12 @@ class Library:
     making = making or Making()
     # What is on this disk must be found from anywhere.
     places = {
-      name: str(pathlib.Path(value).expanduser().resolve())
+      name: str(named_path(value).resolve())
       for name in ('model', 'compressor')
-      if (value := getattr(making, name))
-      and pathlib.Path(value).expanduser().exists()
+      if (value := getattr(making, name)) and named_path(value).exists()
     }
     making = dataclasses.replace(making, **places)
-    folder = pathlib.Path(folder).expanduser().resolve()
+    folder = named_path(folder).resolve()
     if not (folder / FIELDS).is_file():
       _check_empty(folder)
       folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +133,7 @@ class Library:
           model = _begin(folder, making, model, encode)
           return cls(folder, model, encode)
     library = cls(folder, model, encode)
-    library._check_making(making)
+    library._check_making(making, given)
     return library
 
   def alone(self):
@@ -224,8 +227,7 @@ class Library:
 
     Those of `adapters/GROUP` in the library are found without being named.
     """
-    path = self.folder / ADAPTERS
-    found = {}
+    path, found = self.folder / ADAPTERS, {}
     for place in sorted((self.folder / 'adapters').glob('*')):
       if holds_adapter(place):
         found[place.name] = (str(place), 'plain')
@@ -257,7 +259,7 @@ class Library:
         f"There is no prompt '{prompt}'; use one of {', '.join(PROMPTS)}."
       )
     peft.load_adapter(folder, self.model.config, self.model.fingerprint)
-    place = pathlib.Path(folder).expanduser()
+    place = named_path(folder)
     if place.exists():
       folder, own = str(place.resolve()), self.folder.resolve()
       if place.resolve().is_relative_to(own):
@@ -319,11 +321,10 @@ class Library:
     )
     return adapter, PROMPTS[prompt]
 
-  def _check_making(self, making: Making) -> None:
+  def _check_making(self, making: Making, given: Collection[str]) -> None:
     for field in dataclasses.fields(Making):
-      ours = getattr(self.making, field.name)
-      theirs = getattr(making, field.name)
-      if ours != theirs and theirs != field.default:
+      ours, theirs = (getattr(x, field.name) for x in (self.making, making))
+      if ours != theirs and (theirs != field.default or field.name in given):
         raise ValueError(
           f'The library {show(self.folder)} was made with {field.name} '
           f"'{ours}', not '{theirs}'; leave that out, or make another library."

@@ -1,8 +1,10 @@
 """Notes of a study: the passages that were read, and what came of each.
 
-`studied/GROUP.jsonl` of a library has a line a passage.
+`studied/GROUP.jsonl` of a library has a line for each time that a passage was
+read, `dropped/GROUP.jsonl` the pairs of passages that have gone.
 """
 
+import collections
 from collections.abc import Mapping, Sequence
 import json
 import pathlib
@@ -11,12 +13,18 @@ from lloco_jax.data.documents import decode_utf8
 from lloco_jax.data.examples import Example
 from lloco_jax.data.jsonl import example_line
 from lloco_jax.files import write_file
+from lloco_jax.library.kinds import KINDS
 from lloco_jax.library.library import Library
 
 
 def notes_file(library: Library, group: str) -> pathlib.Path:
   """Where the notes of a group are, or would be."""
   return library.folder / 'studied' / f'{group}.jsonl'
+
+
+def dropped_file(library: Library, group: str) -> pathlib.Path:
+  """Where the pairs are that a group has dropped, or would be."""
+  return library.folder / 'dropped' / f'{group}.jsonl'
 
 
 def pair_id(passage: str, kind: str) -> str:
@@ -27,14 +35,18 @@ def pair_id(passage: str, kind: str) -> str:
 class Notes:
   """The pairs and the notes of a group, files that lines are added to.
 
-  Pairs come first, so a passage that is noted has its pairs. Of passages that
-  are gone neither is kept; what the user wrote is. Where the document of a
+  Pairs come first, so a passage that is noted has its pairs. Notes of passages
+  that are gone go, too, and their pairs, which the user may have edited, come
+  to a file of their own; what the user wrote stays. Where the document of a
   passage has another name now, pairs and notes get it, too. A last line that is
   half a pair is taken out, and printed.
+
+  `read` are the kinds of questions that were asked of each passage.
 
   Args:
     pairs: file of the pairs.
     notes: file of the notes.
+    dropped: file of the pairs whose passages are gone.
     live: the documents that have each passage of the group, by its id.
 
   Raises:
@@ -45,10 +57,11 @@ class Notes:
     self,
     pairs: pathlib.Path,
     notes: pathlib.Path,
+    dropped: pathlib.Path,
     live: Mapping[str, Sequence[str]],
   ):
     self._pairs, self._notes = pairs, notes
-    for path in (pairs, notes):
+    for path in (pairs, notes, dropped):
       path.parent.mkdir(exist_ok=True)
     lines = _lines(notes)
     if lines and not _is_whole(lines[-1]):
@@ -63,7 +76,10 @@ class Notes:
         f'{notes} is damaged ({error!r}); remove it, and passages are read '
         'again.'
       ) from error
-    self.read = {id for id in passages if id in live}
+    self.read = collections.defaultdict(set)
+    for note, id in zip(noted, passages):
+      if id in live:
+        self.read[id].update(note.get('kinds', KINDS))
     gone = {id for id in passages if id not in live}
     moved = {
       id: (old, live[id][0])
@@ -84,12 +100,19 @@ class Notes:
         f'The last line of {pairs} is half of a pair and was taken out: {half}',
         flush=True,
       )
+    of = list(map(_passage_of, old))
     new = [
-      _renamed(line, 'document_id', moved.get(_passage_of(line)))
-      for line in old
-      if _passage_of(line) not in gone
+      _renamed(line, 'document_id', moved.get(id))
+      for line, id in zip(old, of)
+      if id not in gone
     ]
-    self.dropped = len(old) - len(new)
+    lost = [line for line, id in zip(old, of) if id in gone]
+    self.dropped = len(lost)
+    if lost:
+      # A call that was stopped may have kept them already.
+      kept = _lines(dropped)
+      added = [line for line in lost if line not in kept]
+      write_file(dropped, ''.join(kept + added))
     for path, kept in ((pairs, new), (notes, stay)):
       content = ''.join(kept).encode()
       if path.is_file() and path.read_bytes() != content:
@@ -99,6 +122,7 @@ class Notes:
     self,
     passage: str,
     document: str,
+    kinds: Sequence[str],
     kept: Sequence[Example],
     refused: Sequence[dict],
   ) -> None:
@@ -107,6 +131,7 @@ class Notes:
     note = {
       'passage': passage,
       'document': document,
+      'kinds': list(kinds),
       'kept': len(kept),
       'refused': refused,
     }

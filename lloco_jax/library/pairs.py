@@ -4,6 +4,7 @@
 examples. The user may write or edit it; study.py adds to it.
 """
 
+import collections
 from collections.abc import Sequence
 import dataclasses
 import pathlib
@@ -27,12 +28,20 @@ def read_pairs(library: Library, group: str) -> tuple[Example, ...]:
   """The pairs of a group as they are written; none where there is no file.
 
   Raises:
-    ValueError: a line is damaged (the file and the line are named).
+    ValueError: a line is damaged (the file and the line are named), or two
+      have one id.
   """
   path = pairs_file(library, group)
   if not path.is_file() or not path.read_bytes().strip():
     return ()
-  return read_examples(path)
+  pairs = read_examples(path)
+  twice = collections.Counter(pair.id for pair in pairs).most_common(1)
+  if twice and twice[0][1] > 1:
+    raise ValueError(
+      f"{path} has the id '{twice[0][0]}' {twice[0][1]} times; give each pair "
+      'its own.'
+    )
+  return pairs
 
 
 def groups_of(library: Library, group: str = '') -> list[str]:

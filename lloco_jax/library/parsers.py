@@ -39,7 +39,7 @@ def parse(path: pathlib.Path, data: bytes, name: str) -> tuple[str, list[str]]:
   if not data:
     raise ValueError(f'{name} is empty; give it a text or remove it.')
   text, remarks = PARSERS[path.suffix.lower()](data, name)
-  if not text.strip():
+  if not any(each.isprintable() and not each.isspace() for each in text):
     raise ValueError(f'{name} holds nothing to read; remove it.')
   return text, remarks
 
@@ -84,6 +84,12 @@ def _html(data: bytes, name: str):
       f'{name} is not in the encoding that it declares; some of its characters '
       'are lost.'
     )
+  for tag in page('svg'):
+    for title in tag('title'):
+      title.decompose()
+    # A browser ends one that was not closed before the next block.
+    if tag.find(_BLOCKS):
+      tag.unwrap()
   for tag in page(_UNSEEN):
     tag.decompose()
   for string in page.find_all(string=True):

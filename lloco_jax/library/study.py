@@ -8,9 +8,10 @@ removed does not come again.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import hashlib
+import pathlib
 import time
 
 import numpy as np
@@ -21,6 +22,7 @@ from lloco_jax.data.examples import Example
 from lloco_jax.evaluation.metrics import normalize
 from lloco_jax.files import alone
 from lloco_jax.generation.answering import Asked, answer_all, answer_text
+from lloco_jax.library.folder import show
 from lloco_jax.library.kinds import (
   Kind,
   answering,
@@ -29,7 +31,7 @@ from lloco_jax.library.kinds import (
   choose_kinds,
 )
 from lloco_jax.library.library import Library
-from lloco_jax.library.notes import Notes, notes_file, pair_id
+from lloco_jax.library.notes import Notes, dropped_file, notes_file, pair_id
 from lloco_jax.library.pairs import pairs_file, read_pairs
 from lloco_jax.library.sifting import Seen, fault
 from lloco_jax.nn.placement import parts_in_use
@@ -50,7 +52,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 class Studied:
   """What came of a call: passages read, pairs kept, and refused by reason.
 
-  `dropped` pairs were made of passages that the group has no more.
+  `dropped` pairs were made of passages that the group has no more; they are in
+  the file `dropped_to`.
   """
 
   group: str
@@ -58,6 +61,7 @@ class Studied:
   known: int = 0
   kept: int = 0
   dropped: int = 0
+  dropped_to: pathlib.Path | None = None
   refused: collections.Counter = dataclasses.field(
     default_factory=collections.Counter
   )
@@ -77,7 +81,7 @@ class Studied:
     if self.dropped:
       lines.append(
         f'{self.dropped:,} pairs were dropped, whose passages have changed or '
-        'gone.'
+        f'are not in the group any more; they are in {show(self.dropped_to)}.'
       )
     return '\n'.join(lines)
 
@@ -109,7 +113,8 @@ def study(
   """Makes pairs of the passages of a group that have not been read yet.
 
   They come in an order that is as good as random and always the same, so a
-  part of them is of all documents.
+  part of them is of all documents. A passage that has been read is read again
+  for kinds that it was not asked then.
 
   Args:
     library: with the documents, and the base that asks and answers.
@@ -137,12 +142,18 @@ def study(
     for each in _passages(library, group):
       passages.setdefault(each.id, each)
       documents[each.id].append(each.document)
-    notes = Notes(path, notes_file(library, group), documents)
+    studied.dropped_to = dropped_file(library, group)
+    notes = Notes(
+      path, notes_file(library, group), studied.dropped_to, documents
+    )
     pairs = read_pairs(library, group)
     studied.dropped = notes.dropped
-    waiting = [each for id, each in passages.items() if id not in notes.read]
+    lacking = {
+      id: tuple(kind for kind in chosen if kind.name not in notes.read[id])
+      for id in passages
+    }
+    waiting = [passages[id] for id in sorted(passages) if lacking[id]]
     studied.known = len(passages) - len(waiting)
-    waiting.sort(key=lambda each: each.id)
     if most:
       waiting = waiting[:most]
     seen, ids = Seen(pairs), {pair.id for pair in pairs}
@@ -150,12 +161,12 @@ def study(
       len(waiting), 'passages', _SECONDS_BETWEEN_LINES, shown=progress
     )
     at_once = round_up(_PASSAGES_AT_ONCE, parts_in_use('batch'))
-    for start in range(0, len(waiting), at_once):
-      some = waiting[start : start + at_once]
-      made = _ask(library, some, chosen)
+    for kinds, some in _batches(waiting, lacking, at_once):
+      made = _ask(library, some, kinds)
       for passage, found in zip(some, made):
         kept, refused = _sift(passage, found, seen, ids)
-        notes.add(passage.id, passage.document, kept, refused)
+        names = [kind.name for kind in kinds]
+        notes.add(passage.id, passage.document, names, kept, refused)
         studied.passages += 1
         studied.kept += len(kept)
         studied.refused.update(each['refused'] for each in refused)
@@ -166,6 +177,18 @@ def study(
       )
   studied.seconds = time.monotonic() - began
   return studied
+
+
+def _batches(
+  waiting: Sequence[_Passage],
+  lacking: Mapping[str, tuple[Kind, ...]],
+  most: int,
+):
+  """Yields kinds, and at most so many passages that are all asked these."""
+  for kinds in dict.fromkeys(lacking[each.id] for each in waiting):
+    same = [each for each in waiting if lacking[each.id] == kinds]
+    for start in range(0, len(same), most):
+      yield kinds, same[start : start + most]
 
 
 def _passages(library: Library, group: str) -> list[_Passage]:

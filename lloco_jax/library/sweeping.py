@@ -36,7 +36,8 @@ def release(library: Library) -> None:
   (library.folder / RELEASED).unlink(missing_ok=True)
   for folder in (library.folder, library.store.folder):
     for path in folder.glob('.*.part'):
-      path.unlink(missing_ok=True)
+      if path.is_file():
+        path.unlink(missing_ok=True)
 
 
 def sweep(library: Library, keep: Collection[str] = ()) -> None:

