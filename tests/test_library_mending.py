@@ -18,6 +18,7 @@ from test_library import (  # noqa: F401
 )
 
 from lloco_jax.__main__ import main
+from lloco_jax.library import checks
 from lloco_jax.library.adding import add_folder, remove
 from lloco_jax.library.catalogue import Catalogue
 from lloco_jax.library.checks import verify
@@ -166,6 +167,20 @@ def test_an_index_that_is_lost_is_told_and_made_anew(library, files, mend):
     add_folder(damaged, files, 'mills', progress=False)
   assert find(damaged, 'the mill')
   assert_clean(damaged)
+
+
+def test_a_library_that_cannot_be_written_is_verified(
+  library, files, monkeypatch
+):
+  add_folder(library, files, 'mills', progress=False)
+  with library.alone():
+    with pytest.raises(ValueError, match='Another program is changing'):
+      verify(library)
+    # Its lock could not be taken, and nobody can change it.
+    monkeypatch.setattr(checks.os, 'access', lambda *_: False)
+    assert not verify(library).damage
+    with pytest.raises(ValueError, match='Another program is changing'):
+      verify(library, mend=True)
 
 
 def test_foreign_files_are_told_and_let_be(library, files):
