@@ -100,7 +100,7 @@ def test_questions_and_answers_are_the_models_own(library, monkeypatch):
     ends = [place for place, token in enumerate(tokens) if token in stop]
     return tokens[: ends[0]] if ends else tokens
 
-  passages = module._passages(library, 'mills')[:3]
+  passages = module._passages(library, 'mills')[:2]
   kinds = [KINDS['time'], KINDS['number']]
   found = module._ask(library, passages, kinds)
   for passage, some in zip(passages, found):
