@@ -85,12 +85,12 @@ def walk(folder: pathlib.Path, leave_out: pathlib.Path) -> Walk:
         passed_over['hidden'] += 1
       elif suffix not in PARSERS:
         passed_over[suffix or 'no suffix'] += 1
+      elif not _is_utf8(path):
+        refused[path] = f'{show(path)} has a name that is not UTF-8; rename it.'
       elif path.is_symlink():
         links.append(path)
       elif not stat.S_ISREG(path.lstat().st_mode):
         refused[path] = f'{show(path)} is no plain file; remove it.'
-      elif not _is_utf8(path):
-        refused[path] = f'{show(path)} has a name that is not UTF-8; rename it.'
       else:
         files.append(path)
   found = {*files, *refused, *places}
@@ -98,7 +98,7 @@ def walk(folder: pathlib.Path, leave_out: pathlib.Path) -> Walk:
     target = _target(path)
     if target in found:
       passed_over['links'] += 1
-    elif why := _unfit(path, target, folder, leave_out):
+    elif why := _unfit(target, folder, leave_out):
       refused[path] = f'{show(path)} is a link {why}.'
     else:
       files.append(path)
@@ -113,7 +113,7 @@ def _target(link: pathlib.Path) -> pathlib.Path | None:
     return None
 
 
-def _unfit(link, target, folder, leave_out) -> str:
+def _unfit(target, folder, leave_out) -> str:
   """Why a link is not read, '' where it is."""
   if target is None:
     return 'that leads nowhere; mend or remove it'
@@ -122,7 +122,7 @@ def _unfit(link, target, folder, leave_out) -> str:
       'that leaves the folder; copy what it points to, or add that folder '
       'itself'
     )
-  if not target.is_file() or not _is_utf8(link):
+  if not target.is_file():
     return (
       f'to {show(target)}, which is passed over; copy what it points to, or '
       'remove it'

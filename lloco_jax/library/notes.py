@@ -111,7 +111,8 @@ class Notes:
     if lost:
       # A call that was stopped may have kept them already.
       kept = _lines(dropped)
-      added = [line for line in lost if line not in kept]
+      there = set(kept)
+      added = [line for line in lost if line not in there]
       write_file(dropped, ''.join(kept + added))
     for path, kept in ((pairs, new), (notes, stay)):
       content = ''.join(kept).encode()

@@ -40,8 +40,7 @@ from lloco_jax.progress import Progress, duration
 # Shorter ones, such as headings, give nothing to ask.
 LEAST_CHARACTERS = 100
 _QUESTION_TOKENS, _ANSWER_TOKENS = 32, 48
-# On two cores four take 0.7 of the time of one after another, eight 0.65; on an
-# accelerator a step of so few rows costs what one of a single row does.
+# On a core four take 0.7 of the time of one after another, eight 0.65.
 _PASSAGES_AT_ONCE = 4
 # Kept free for instructions and questions beside a passage.
 _BESIDE = 256
