@@ -1,10 +1,10 @@
 """Attention of which no more scores exist at a time than those of a tile.
 
-Axes as in nn/attention.py; C is the queries, or the keys, of a tile. Tiles are
-small enough for a CPU's caches, and those whose keys are all behind their
-queries are left out. The backward pass computes the weights again from the
-logarithm of their sum, one number a query (FlashAttention-2, arXiv 2307.08691,
-section 3.1).
+Axes as in nn/attention.py; C is the keys of a tile, and its queries, unless
+there are few. Tiles are small enough for a CPU's caches, and those whose keys
+are all behind their queries are left out. The backward pass computes the
+weights again from the logarithm of their sum, one number a query
+(FlashAttention-2, arXiv 2307.08691, section 3.1).
 """
 
 import functools
@@ -27,10 +27,11 @@ class Marks(NamedTuple):
 
 
 class Layout(NamedTuple):
-  """The slot of the first query, and C."""
+  """The slot of the first query, and the queries and the keys of a tile."""
 
   offset: int
-  tile: int
+  queries: int
+  keys: int
 
 
 def tiled_attention(query, key, value, marks: Marks, tile: int):
@@ -49,11 +50,18 @@ def tiled_attention(query, key, value, marks: Marks, tile: int):
   """
   b, t, n, h = query.shape
   k = key.shape[2]
-  layout = Layout(key.shape[1] - t, tile)
-  whole = functools.partial(_whole_tiles, tile=tile)
-  query = whole(query).reshape(b, -1, k, n // k, h).transpose(0, 2, 3, 1, 4)
-  key, value = (whole(x).transpose(0, 2, 1, 3) for x in (key, value))
-  marks = jax.tree.map(functools.partial(whole, fill=UNSEEN), marks)
+  # Half a tile more is one, as a second would be mostly padding.
+  queries = t if 2 * t <= 3 * tile else tile
+  layout = Layout(key.shape[1] - t, queries, tile)
+  query = _whole_tiles(query, queries).reshape(b, -1, k, n // k, h)
+  query = query.transpose(0, 2, 3, 1, 4)
+  key, value = (
+    _whole_tiles(x, tile).transpose(0, 2, 1, 3) for x in (key, value)
+  )
+  sizes = (queries, tile, queries, tile)
+  marks = Marks(
+    *(_whole_tiles(x, size, UNSEEN) for x, size in zip(marks, sizes))
+  )
   output = _attend(layout, query, key, value, marks)
   return output.transpose(0, 3, 1, 2, 4).reshape(b, -1, n, h)[:, :t]
 
@@ -72,11 +80,12 @@ def _forward(layout, query, key, value, marks):
 
     def add(j, sums):
       most, total, output = sums
-      scores = scores_of(_tile(key, j, layout, 2), j)
+      scores = scores_of(_tile(key, j, layout.keys, 2), j)
       higher = jnp.maximum(most, jnp.max(scores, axis=-1, keepdims=True))
       weights, kept = jnp.exp(scores - higher), jnp.exp(most - higher)
       total = total * kept + jnp.sum(weights, axis=-1, keepdims=True)
-      weights, values = weights.astype(value.dtype), _tile(value, j, layout, 2)
+      values = _tile(value, j, layout.keys, 2)
+      weights = weights.astype(value.dtype)
       mixed = einsum('bkgts,bksh->bkgth', weights, values)
       return higher, total, output * kept + mixed
 
@@ -94,7 +103,7 @@ def _forward(layout, query, key, value, marks):
     logs = jnp.squeeze(most + jnp.log(total), axis=-1)
     return None, ((output / total).astype(value.dtype), logs)
 
-  tiles = jnp.arange(query.shape[3] // layout.tile)
+  tiles = jnp.arange(query.shape[3] // layout.queries)
   _, (output, logs) = jax.lax.scan(of_tile, None, tiles)
   # Named here, where a rematerialised layer would else compute them again.
   output = checkpoint_name(_joined(output), 'attention')
@@ -111,12 +120,12 @@ def _backward(layout, kept, output_gradient):
   def of_tile(gradients, i):
     queries, scores_of = _queries(layout, i, query, marks, einsum)
     outputs, log, shared = (
-      _tile(x, i, layout, 3) for x in (output_gradient, logs, common)
+      _tile(x, i, layout.queries, 3) for x in (output_gradient, logs, common)
     )
 
     def add(j, gradients):
       of_queries, of_keys, of_values = gradients
-      keys, values = (_tile(x, j, layout, 2) for x in (key, value))
+      keys, values = (_tile(x, j, layout.keys, 2) for x in (key, value))
       weights = jnp.exp(scores_of(keys, j) - log[..., None])
       of_weights = einsum('bkgth,bksh->bkgts', outputs, values)
       of_scores = weights * (of_weights - shared[..., None])
@@ -133,7 +142,7 @@ def _backward(layout, kept, output_gradient):
     )
     return tuple(gradients), of_queries
 
-  tiles = jnp.arange(query.shape[3] // layout.tile)
+  tiles = jnp.arange(query.shape[3] // layout.queries)
   begin = jnp.zeros(key.shape, wide), jnp.zeros(value.shape, wide)
   (of_keys, of_values), of_queries = jax.lax.scan(of_tile, begin, tiles)
   scale = query.shape[-1] ** -0.5
@@ -150,14 +159,14 @@ _attend.defvjp(_forward, _backward)
 
 def _queries(layout, i, query, marks, einsum):
   """Tile i of the queries, and what gives their scores of a tile of keys."""
-  queries = _tile(query, i, layout, 3)
+  queries = _tile(query, i, layout.queries, 3)
 
   def scores_of(keys, j):
     mask = visible(
-      _tile(marks.query_positions, i, layout, 1),
-      _tile(marks.key_positions, j, layout, 1),
-      _tile(marks.query_groups, i, layout, 1),
-      _tile(marks.key_groups, j, layout, 1),
+      _tile(marks.query_positions, i, layout.queries, 1),
+      _tile(marks.key_positions, j, layout.keys, 1),
+      _tile(marks.query_groups, i, layout.queries, 1),
+      _tile(marks.key_groups, j, layout.keys, 1),
     )
     scores = einsum('bkgth,bksh->bkgts', queries, keys)
     scores *= queries.shape[-1] ** -0.5
@@ -170,8 +179,8 @@ def _queries(layout, i, query, marks, einsum):
 
 def _tiles_seen(layout, i, key):
   """Tiles of the keys up to the last query of tile i."""
-  last = layout.offset + (i + 1) * layout.tile
-  return jnp.minimum(-(-last // layout.tile), key.shape[2] // layout.tile)
+  last = layout.offset + (i + 1) * layout.queries
+  return jnp.minimum(-(-last // layout.keys), key.shape[2] // layout.keys)
 
 
 def _wide(array):
@@ -180,16 +189,18 @@ def _wide(array):
 
 
 def _whole_tiles(x, tile, fill=0):
-  """[B, T, ...] with padding behind, so that tiles divide it."""
+  """[B, T, ...] or None, with padding behind, so that tiles divide it."""
+  if x is None:
+    return None
   pads = [(0, 0)] * x.ndim
   pads[1] = 0, -x.shape[1] % tile
   return jnp.pad(x, pads, constant_values=fill)
 
 
-def _tile(x, i, layout, axis):
+def _tile(x, i, size, axis):
   if x is None:
     return None
-  return jax.lax.dynamic_slice_in_dim(x, i * layout.tile, layout.tile, axis)
+  return jax.lax.dynamic_slice_in_dim(x, i * size, size, axis)
 
 
 def _added(x, tile, j):
