@@ -5,7 +5,8 @@ r"""FairytaleQA: questions about stories, in place of NarrativeQA's.
       --config.data.validation_examples=200
 
 Nothing is published for LLoCO: the paper has no FairytaleQA. A step has the 8
-questions of the paper's experiments, but behind one copy of a story.
+questions of the paper's experiments, but behind one copy of a story; on eight
+devices 64, behind eight.
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md): 92
 min on v5e-1, 8 min on v5e-8, 41 min on 80gb-1, 5 min on 80gb-8. Memory a

@@ -7,7 +7,8 @@ r"""SQuAD by article: many short questions about one text.
 --config.data.part=v2.0 adds questions that their paragraph does not answer.
 Nothing is published for LLoCO: the paper has no SQuAD. Where the training file
 is missing, half of the development file's articles train. A step has the 8
-questions of the paper's experiments, but behind one copy of an article.
+questions of the paper's experiments, but behind one copy of an article; on
+eight devices 64, behind eight.
 
 Expected of train.py with llama2-7b, computed and not measured (docs/tpu.md):
 16.7 h on v5e-1, 88 min on v5e-8, 7.4 h on 80gb-1, 56 min on 80gb-8. Memory a

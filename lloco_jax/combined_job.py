@@ -15,6 +15,12 @@ from lloco_jax.data.splits import join
 from lloco_jax.evaluation.results import Results
 from lloco_jax.evaluation_job import evaluate
 from lloco_jax.evaluation_settings import evaluation_settings
+from lloco_jax.finetuning.checkpoints import (
+  CONFIG_FILE,
+  IGNORED,
+  read_config,
+  refuse_other_config,
+)
 from lloco_jax.finetuning_job import (
   adapter_folder,
   check_adapters,
@@ -25,6 +31,9 @@ from lloco_jax.finetuning_job import (
 from lloco_jax.inputs import check_dataset
 from lloco_jax.runs import announce
 from lloco_jax.weights import peft
+
+# An evaluation may have them from elsewhere, or more or fewer of them.
+_ELSEWHERE = IGNORED | {'path', 'validation_documents', 'validation_examples'}
 
 
 def finetune_combined(config: ConfigDict, workdir=None) -> None:
@@ -43,7 +52,10 @@ def finetune_combined(config: ConfigDict, workdir=None) -> None:
     prompt = Prompt(**part.prompt)
     for split, examples in dataset.splits.items():
       mine = [each for each in examples if each.id.startswith(f'{name}/')]
-      (taught if split == 'train' else later).append((prompt, mine))
+      if split == 'train':
+        taught.append((prompt, mine))
+      else:
+        later.append((prompt, mine, part.evaluation.max_new_tokens))
   examples_of(dataset, 'train')
   train_adapters(config, announce(config, workdir), dataset, taught, later)
 
@@ -58,10 +70,14 @@ def evaluate_combined(config: ConfigDict, workdir=None) -> dict[str, Results]:
     ValueError, OSError: the config, a data set or the workdir is unusable.
   """
   workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
+  parts = _experiments(config)
+  _refuse_other_run(workdir, config)
   found = {}
-  for name, part in _experiments(config).items():
+  for name, part in parts.items():
     part.compression.store = config.compression.store or str(workdir / 'store')
     for adapter in config.adapters:
+      if part.evaluation.adapters.get(adapter):
+        continue
       folder = adapter_folder(workdir, adapter)
       if not (folder / peft.CONFIG).is_file():
         raise FileNotFoundError(
@@ -71,6 +87,30 @@ def evaluate_combined(config: ConfigDict, workdir=None) -> dict[str, Results]:
       part.evaluation.adapters[adapter] = str(folder)
     found[name] = evaluate(part, workdir / 'evaluations' / name)
   return found
+
+
+def _refuse_other_run(workdir: pathlib.Path, config: ConfigDict) -> None:
+  """Raises ValueError where the adapters were trained by another config.
+
+  Of its sets some may be evaluated, on other documents.
+  """
+  path = workdir / CONFIG_FILE
+  if not path.exists():
+    return
+  theirs, ours = read_config(path), config.to_dict()
+  trained = theirs.get('sets', {})
+  untrained = [name for name in ours['sets'] if name not in trained]
+  if untrained:
+    raise ValueError(
+      f"The adapters in '{workdir}' were trained on {', '.join(trained)}, and "
+      f'not on {", ".join(untrained)}; leave that out, or name another '
+      '--workdir.'
+    )
+  theirs['sets'] = {name: trained[name] for name in ours['sets']}
+  for fields in (theirs, ours):
+    # What is trained is in the adapters' own.
+    fields.pop('fingerprints', None)
+  refuse_other_config(workdir, theirs, ours, _ELSEWHERE)
 
 
 def _experiments(config: ConfigDict) -> dict[str, ConfigDict]:

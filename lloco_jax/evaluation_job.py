@@ -68,7 +68,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     {name: scoring.SCORES[name] for name in sorted(scores)},
     config.evaluation.max_new_tokens,
     base=base,
-    cache=AnswerCache(folder / 'answers'),
+    cache=AnswerCache(folder / 'answers', _how(config)),
     sampling=settings.sampling,
     questions_per_row=config.evaluation.questions_per_row,
     rows=config.evaluation.rows,
@@ -76,6 +76,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
   )
   if not is_first():
     return None
+  read = {name for example in examples for name in example.document_ids}
   outcome = results.write_results(
     folder,
     answers,
@@ -83,9 +84,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     [name for name in systems.COMPARED if name in {s.name for s in found}],
     systems.MAIN_SYSTEM,
     samples=config.evaluation.bootstrap_samples,
-    tokens_per_vector=summaries.tokens_per_vector(
-      {name for example in examples for name in example.document_ids}
-    ),
+    tokens_per_vector=summaries.tokens_per_vector(read),
     data=dataset.told,
   )
   path = report.write_report(
@@ -94,6 +93,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     {
       'Adapters': {name: str(place) for name, place in folders.items()},
       **_left_out(config, adapters),
+      **({'Cut off': cut} if (cut := summaries.what_is_cut(read)) else {}),
       **({'Data': dataset.told} if dataset.told else {}),
       'Config': config.to_dict(),
       'Versions': versions(),
@@ -143,6 +143,12 @@ def _adapter_folders(
       'elsewhere with --config.evaluation.adapters.lloco=FOLDER.'
     )
   return folders
+
+
+def _how(config: ConfigDict) -> str:
+  """What the seconds of answers depend on beside what is asked."""
+  asked = config.evaluation
+  return f'{device()}: {asked.rows} x {asked.questions_per_row}'
 
 
 def _left_out(

@@ -34,8 +34,10 @@ from lloco_jax.sharding import rows_here, to_host
 from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load_tokenizer
 
-# Examples, and the prompt that they are asked with.
-Asked = Sequence[tuple[Prompt, Sequence[Example]]]
+# Examples, and the prompt that they are asked with; and how many tokens an
+# answer may have.
+Taught = Sequence[tuple[Prompt, Sequence[Example]]]
+AskedLater = Sequence[tuple[Prompt, Sequence[Example], int]]
 
 
 def finetune(config: ConfigDict, workdir=None) -> None:
@@ -75,7 +77,7 @@ def finetune(config: ConfigDict, workdir=None) -> None:
     announce(config, workdir),
     dataset,
     [(prompt, examples)],
-    [(prompt, others)],
+    [(prompt, others, config.evaluation.max_new_tokens)],
   )
 
 
@@ -93,8 +95,8 @@ def train_adapters(
   config: ConfigDict,
   workdir: pathlib.Path,
   dataset: Dataset,
-  taught: Asked,
-  asked_later: Asked,
+  taught: Taught,
+  asked_later: AskedLater,
 ) -> None:
   """Compresses documents, and finetunes the adapters on questions about them.
 
@@ -122,16 +124,18 @@ def train_adapters(
       f'The compressor was trained on segments of up to {trained} tokens; this '
       f'run compresses {config.compression.segment_length} at a time.'
     )
-  rows, later = (
-    [
-      row
-      for prompt, examples in asked
-      for row in question_rows(
-        examples, model.tokenizer, prompt, config.batch.questions_per_row
-      )
-    ]
-    for asked in (taught, asked_later)
-  )
+
+  def rows_of(prompt, examples):
+    return question_rows(
+      examples, model.tokenizer, prompt, config.batch.questions_per_row
+    )
+
+  rows = [row for asked in taught for row in rows_of(*asked)]
+  later = [
+    row.to_answer(new_tokens)
+    for *asked, new_tokens in asked_later
+    for row in rows_of(*asked)
+  ]
   check_questions(rows, window)
   if later:
     check_questions(later, window)

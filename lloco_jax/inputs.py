@@ -160,10 +160,17 @@ def check_dataset(config: ConfigDict, evaluated: str = 'validation') -> None:
       f"config.data.part is '{config.part}'; for {config.source} it must be "
       f'{"one of " if source.parts else ""}{allowed}.'
     )
-  if config.path or config.part in source.downloads:
+  fetched = source.downloads.get(config.part, {})
+  if config.path or evaluated in fetched:
     return
-  if not source.prepared_rows(config.part, ('train', evaluated)):
-    raise ValueError(source.wanting(config.part))
+  if source.prepared_rows(config.part, ('train', evaluated)):
+    return
+  if fetched:
+    raise ValueError(
+      f"config.evaluation.split is '{evaluated}'; what can be fetched of "
+      f'{config.source} has {", ".join(fetched)}.'
+    )
+  raise ValueError(source.wanting(config.part))
 
 
 @dataclasses.dataclass(frozen=True)

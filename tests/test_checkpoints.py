@@ -177,6 +177,21 @@ def test_workdir_is_claimed_by_its_first_config(tmp_path):
   assert json.loads((workdir / 'config.json').read_text()) == CONFIG
 
 
+def test_data_may_lie_elsewhere_where_it_trains_the_same(tmp_path):
+  def config(path, hash, **fields):
+    data = {'data': {'path': path}, 'fingerprints': {'training_data': hash}}
+    return {**CONFIG, **data, **fields}
+
+  claim_workdir(tmp_path, config('here', 'a', adapters=('lloco',)))
+  claim_workdir(tmp_path, config('there', 'a', adapters=('lloco', 'full')))
+  with pytest.raises(
+    ValueError, match="data.path was 'here', now 'there'.*'b'"
+  ):
+    claim_workdir(tmp_path, config('there', 'b'))
+  with pytest.raises(ValueError, match='seed was 0, now 1'):
+    claim_workdir(tmp_path, config('there', 'a', seed=1))
+
+
 def test_tuples_are_the_lists_that_json_makes_of_them(tmp_path):
   claim_workdir(tmp_path, {'targets': ('q_proj', 'v_proj')})
   claim_workdir(tmp_path, {'targets': ('q_proj', 'v_proj')})

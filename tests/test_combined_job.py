@@ -1,6 +1,7 @@
 """One adapter for several data sets: what it learns from, and its reports."""
 
 import dataclasses
+import json
 
 import pytest
 from test_experiment import small_config, write_model
@@ -43,11 +44,11 @@ def test_every_set_is_asked_in_its_own_words(model, tmp_path, monkeypatch):
   ((_, workdir, dataset, taught, later),) = called
   assert workdir == tmp_path
   for asked in (taught, later):
-    assert [prompt for prompt, _ in asked] == [
+    assert [prompt for prompt, *_ in asked] == [
       PROMPTS[prompt] for prompt, _, _ in SETS.values()
     ]
   assert [len(examples) for _, examples in taught] == [2 * 3, 3 * 3]
-  assert [len(examples) for _, examples in later] == [2 * 3, 2 * 3]
+  assert [len(examples) for _, examples, _ in later] == [2 * 3, 2 * 3]
   alone = combined_job.load_data(
     combined_job.experiment_of(combined(model), 'second')
   )
@@ -90,6 +91,43 @@ def test_every_set_is_evaluated_with_the_one_adapter(
       (part.model, config.model),
     ):
       assert mine.to_dict() == theirs.to_dict()
+
+
+def test_adapters_of_another_config_are_not_evaluated(
+  model, tmp_path, monkeypatch
+):
+  config, called = combined(model), []
+  monkeypatch.setattr(
+    combined_job, 'evaluate', lambda *args: called.append(args[0])
+  )
+  adapter = tmp_path / 'adapters/lloco'
+  adapter.mkdir(parents=True)
+  (adapter / peft.CONFIG).write_text('{}')
+  trained = {**config.to_dict(), 'fingerprints': {'model': 'x'}}
+  (tmp_path / 'config.json').write_text(json.dumps(trained))
+  with config.unlocked():
+    config.sets.first.data.validation_documents = 1
+    config.sets.first.evaluation.adapters.lloco = 'elsewhere'
+    config.sets.first.evaluation.bootstrap_samples = 7
+  experiment.evaluate(config, tmp_path)
+  assert called[0].evaluation.adapters.lloco == 'elsewhere'
+  assert called[1].evaluation.adapters.lloco == str(adapter)
+  part = config.copy_and_resolve_references()
+  with part.unlocked():
+    del part.sets['first']
+  experiment.evaluate(part, tmp_path)
+  with config.unlocked():
+    config.epochs += 1
+    config.sets.first.data.seed += 1
+  with pytest.raises(
+    ValueError, match=r'\(epochs was 1, now 2, sets.first.data.seed was 1, now'
+  ):
+    experiment.evaluate(config, tmp_path)
+  with config.unlocked():
+    config.sets.third = config.sets.second
+  with pytest.raises(ValueError, match='on first, second, and not on third; l'):
+    experiment.evaluate(config, tmp_path)
+  assert len(called) == 3
 
 
 @pytest.mark.parametrize('stage', [experiment.train, experiment.evaluate])

@@ -17,6 +17,7 @@ from tiny import relative_error
 from lloco_jax.compression import corpus, lockstep, segments
 from lloco_jax.compression.corpus import (
   CompressionConfig,
+  StoredSummaries,
   compress_documents,
   compressor_fingerprint,
 )
@@ -222,6 +223,11 @@ def test_token_cap_is_said_each_time(tmp_path, capsys):
     ]
   assert [entry.tokens for entry in stored.values()] == [200] * 3
   assert [entry.cut_tokens for entry in stored.values()] == [0, 1, 250]
+  summaries = StoredSummaries(Store(tmp_path), stored)
+  assert summaries.what_is_cut(['d0', 'd2']) == (
+    'Cut off in all: 250 of 650 tokens, from 1 of 2 documents.'
+  )
+  assert summaries.what_is_cut(['d0']) == ''
   vectors = Store(tmp_path).load(stored['d2'].key)
   expected = alone(model, documents[2].text[:200])
   assert relative_error(vectors, expected) < 1e-4

@@ -229,9 +229,14 @@ def test_evaluation_settings_may_change_after_training(run, tmp_path):
       config,
       evaluation__metric='scrolls_rouge',
       evaluation__max_new_tokens=2,
+      # Nor is anything trained on these.
+      data__validation_documents=2,
+      adapters=('lloco', 'no_context'),
     ),
     tmp_path / 'w',
   )
+  assert len(outcome.systems[0].answers) == 6
+  assert 'finetuned on equal-budget truncation' not in systems_of(outcome)
   assert outcome.metric == 'scrolls_rouge'
   assert set(outcome.systems[0].answers[0].scores) == {
     *('exact_match', 'f1', 'rouge1', 'rouge2', 'rougeL')

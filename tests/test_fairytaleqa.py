@@ -39,10 +39,16 @@ def test_questions_about_sections(tmp_path):
   path = inner / 'questions/train/fox-questions.csv'
   row = ('1', 'Who?', 'Ada', '', '3', *3 * ' ')
   write_rows(path, QUESTION_COLUMNS, [row])
-  with pytest.raises(ValueError, match="line 2: .*'3', .* has the sections 1,"):
+  # Also of whole stories, which may have been cut off.
+  for part in ('sections', 'stories'):
+    with pytest.raises(ValueError, match="line 2: .*'3', .* the sections 1,"):
+      read_fairytaleqa(tmp_path, part)
+  write_rows(path, QUESTION_COLUMNS, [(*row[:4], ' ', *row[5:])])
+  with pytest.raises(ValueError, match='line 2: cor_section names no section'):
     read_fairytaleqa(tmp_path, 'sections')
   # Whole stories do not ask for it.
   assert len(read_fairytaleqa(tmp_path).splits['train']) == 1
+  write_rows(path, QUESTION_COLUMNS, [row])
   story = inner / 'section-stories/train/fox-story.csv'
   write_rows(story, ('section', 'text'), [('3', 'One.'), ('3', 'Two.')])
   (question,) = read_fairytaleqa(tmp_path, 'sections').splits['train']

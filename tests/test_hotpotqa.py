@@ -29,6 +29,19 @@ def test_tags_tell_whether_the_gold_paragraphs_are_there(tmp_path):
   assert dataset.splits['validation'][0].tags == ('bridge', 'hard')
 
 
+def test_questions_that_nothing_was_retrieved_for_are_asked(tmp_path):
+  write_hotpotqa(tmp_path)
+  rows = [hotpot_row(id, 'Fox') | {'context': []} for id in 'xy']
+  write_json(tmp_path / 'hotpot_dev_fullwiki_v1.json', rows)
+  dataset = read_hotpotqa(tmp_path)
+  x, y = dataset.splits['validation']
+  assert x.document_ids == y.document_ids
+  assert dataset.documents[x.document_ids[0]].text == (
+    'No paragraphs were found.'
+  )
+  assert 'no paragraphs' in y.tags and 'gold paragraphs' not in y.tags
+
+
 def test_settings_share_the_training_file(tmp_path):
   write_hotpotqa(tmp_path, 'fullwiki')
   row = hotpot_row('d', 'Fox', 'Mill', 'Owl')
@@ -39,6 +52,8 @@ def test_settings_share_the_training_file(tmp_path):
     'hotpot_train_v1.1.json',
     'hotpot_dev_distractor_v1.partial.json',
   )
+  with pytest.raises(ValueError, match='another part than config.data.part'):
+    read_hotpotqa(tmp_path / 'hotpot_dev_distractor_v1.partial.json')
   full = read_hotpotqa(tmp_path, 'fullwiki')
   assert full.splits['train'] == dataset.splits['train']
 

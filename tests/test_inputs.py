@@ -13,7 +13,7 @@ from official_files import (
 import pytest
 
 from configs import common
-from lloco_jax.inputs import load_dataset
+from lloco_jax.inputs import check_dataset, load_dataset
 
 
 def data(path, source, **fields):
@@ -134,6 +134,13 @@ def test_a_document_in_both_splits_is_told(tmp_path, capsys):
   write_json(tmp_path / 'hotpot_dev_fullwiki_v1.json', [row])
   load_dataset(data(tmp_path, 'hotpotqa', part='fullwiki'))
   assert 'Of the documents 1 are in both splits.' in capsys.readouterr().out
+
+
+def test_a_split_that_cannot_be_fetched_is_told_before_any_is():
+  for evaluated in ('validation', 'train'):
+    check_dataset(data('', 'hotpotqa', part='fullwiki'), evaluated)
+  with pytest.raises(ValueError, match="'test'; .* of hotpotqa has train, val"):
+    check_dataset(data('', 'hotpotqa', part='fullwiki'), 'test')
 
 
 @pytest.mark.parametrize(

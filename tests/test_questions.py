@@ -297,6 +297,10 @@ def test_rows_that_exceed_the_window_are_refused():
   rows, counts = rows_of(2, 1), {'0': 9, '1': 30}
   check_questions(rows, 7)
   check_rows(rows, counts, 37)
+  # As it is asked: prompts of 4 tokens, to which answers of 3 are known.
+  asked = [row.to_answer(5) for row in rows]
+  with pytest.raises(ValueError, match=r"'1-0' \(9\) exceed the window of 38"):
+    check_rows(asked, counts, 38)
   with pytest.raises(ValueError, match='no training examples'):
     check_questions([], 7)
   with pytest.raises(ValueError, match="example '0-0' takes 7 .* of 6"):

@@ -79,6 +79,19 @@ def test_the_command_draws(runs, tmp_path, capsys):
 
 
 def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
+  others = [
+    dataclasses.replace(
+      system,
+      answers=tuple(
+        dataclasses.replace(answer, references=('other',))
+        for answer in system.answers
+      ),
+    )
+    for system in made_up_systems()
+  ]
+  write(tmp_path / 'changed', 3.0, systems=others)
+  with pytest.raises(ValueError, match="has another references in '.*changed'"):
+    read_ratios([*runs, str(tmp_path / 'changed')])
   write(tmp_path / 'other', 3.0, metric='exact_match')
   with pytest.raises(ValueError, match='by f1, .* by exact_match; evaluate'):
     read_ratios([runs[0], str(tmp_path / 'other')])

@@ -52,7 +52,9 @@ def test_the_rows_of_an_array(tmp_path, indent):
   path.write_text(f' {json.dumps(ROWS, indent=indent)} \n')
   found = list(records.read_json_array(path))
   assert [fields for _, fields in found] == ROWS
-  assert found[1][0] == f'{path}, row 2'
+  # Rows begin with their braces, behind a bracket of its own line.
+  line = 2 + json.dumps(ROWS[0], indent=indent).count('\n') + 1
+  assert found[1][0] == f'{path}, row 2' + (f' (line {line})' if indent else '')
 
 
 @pytest.mark.parametrize(
@@ -138,8 +140,8 @@ def test_fields_are_checked():
   assert records.distinct(('b', ' ', 'a', 'b')) == ('b', 'a')
 
 
-def find(folder, splits=BOTH):
-  return records.split_files(folder, PATTERNS, splits, 'get it at URL.')
+def find(folder, splits=BOTH, others=()):
+  return records.split_files(folder, PATTERNS, splits, 'get it at URL.', others)
 
 
 def test_files_of_splits_are_found(tmp_path):
@@ -155,6 +157,9 @@ def test_files_of_splits_are_found(tmp_path):
   assert find(alone) == {'test': alone}
   (tmp_path / 'mine.json').touch()
   assert list(find(tmp_path / 'mine.json')) == ['validation']
+  with pytest.raises(ValueError, match="mine.json' is of another part than co"):
+    find(tmp_path / 'mine.json', others=('m*.json',))
+  assert list(find(alone, others=('*.json',))) == ['test']
   (tmp_path / 'dev.partial.json').touch()
   # Unpacked beside the packed one: the same file.
   assert find(tmp_path)['validation'].suffix == '.json'

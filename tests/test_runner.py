@@ -394,6 +394,37 @@ def test_answers_may_count_whole(model, summaries):
   assert found == {'\n one\ntwo \n', 'three\n', ' four'}
 
 
+def test_answers_of_the_base_count_without_space_around(model, summaries):
+  (result,) = evaluate(
+    dataclasses.replace(model, tokenizer=Spaced()), EXAMPLES[:1], DOCUMENTS,
+    summaries, [System('no context', '', ContextKind.NONE, on_base=True)],
+    PROMPT, max_new_tokens=NEW, progress=False, first_line=False,
+  )  # fmt: skip
+  assert result.answers[0].prediction == 'B. x'
+
+
+class Spaced(Characters):
+  def decode(self, ids):
+    return '\n B. x\n'
+
+
+def test_seconds_of_answers_that_were_given_otherwise_are_unknown(
+  model, summaries, tmp_path
+):
+  def seconds(how):
+    (result,) = evaluate(
+      model, EXAMPLES[:1], DOCUMENTS, summaries,
+      [System('LLoCO', '', ContextKind.SUMMARIES)], PROMPT,
+      max_new_tokens=NEW, progress=False, cache=AnswerCache(tmp_path, how),
+    )  # fmt: skip
+    return result.seconds_to_first_token, result.seconds_per_answer
+
+  first = seconds('on a CPU')
+  assert None not in first
+  assert seconds('on a GPU') == (None, None)
+  assert seconds('on a CPU') == first
+
+
 def test_answers_are_kept_on_disk(
   model, summaries, tmp_path, monkeypatch, capsys
 ):
@@ -436,6 +467,25 @@ def test_another_document_that_no_question_is_about(model, summaries):
   )  # fmt: skip
   expected = ask(model, [summaries['c']], [EXAMPLES[0].question])
   assert [result.answers[0].prediction] == expected
+
+
+def test_other_summaries_that_do_not_fit_are_left_out(model, summaries):
+  """Where the own ones do, the others are no reason to stop."""
+  long = model.window - NEW - len(PROMPT.ask('0a?')) - 5
+  others = {
+    key: np.repeat(value, long, axis=0) for key, value in summaries.items()
+  }
+  own = {**others, 'a': summaries['a'][:1]}
+  results = evaluate(
+    model, [each for each in EXAMPLES if each.document_ids == ('a',)],
+    DOCUMENTS, own,
+    [
+      System('LLoCO', '', ContextKind.SUMMARIES),
+      System('other', '', ContextKind.OTHER_SUMMARIES),
+    ],
+    PROMPT, max_new_tokens=NEW, progress=False,
+  )  # fmt: skip
+  assert [bool(result.answers) for result in results] == [True, False]
 
 
 def test_examples_about_several_documents(model, summaries):

@@ -40,6 +40,10 @@ def test_a_training_split_alone_is_divided_as_another_is():
   found = split_documents(dataset(split='train'), 0.25, 0, 'test')
   assert list(found.splits) == ['train', 'test']
   assert sides(found) == sides(split_documents(dataset(), 0.25, 0))
+  # What trains is evaluated: without the others, as in training.
+  found = split_documents(dataset(split='train'), 0.25, 0, 'train')
+  assert list(found.splits) == ['train', 'validation']
+  assert sides(found) == sides(split_documents(dataset(), 0.25, 0))
 
 
 def test_a_side_depends_on_the_seed_and_the_id_alone():

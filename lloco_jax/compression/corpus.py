@@ -1,6 +1,6 @@
 """The offline stage: every document of a corpus into the summary store."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 import dataclasses
 import hashlib
 
@@ -181,6 +181,10 @@ class StoredSummaries(Mapping[str, np.ndarray]):
     tokens = sum(each.tokens for each in stored)
     return tokens / sum(each.vectors for each in stored)
 
+  def what_is_cut(self, ids: Iterable[str]) -> str:
+    """A sentence about what the token cap cuts off the documents, or ''."""
+    return _cut_in_all([self._stored[id] for id in ids])
+
   def __contains__(self, id) -> bool:
     return id in self._stored
 
@@ -202,13 +206,19 @@ def _say_what_is_cut(found: dict[str, Stored], token_cap: int) -> None:
       flush=True,
     )
   if cut:
-    lost = sum(entry.cut_tokens for entry in cut.values())
-    every = lost + sum(entry.tokens for entry in found.values())
-    print(
-      f'Cut off in all: {lost:,} of {every:,} tokens, from {len(cut)} of '
-      f'{len(found)} documents.',
-      flush=True,
-    )
+    print(_cut_in_all(found.values()), flush=True)
+
+
+def _cut_in_all(stored: Collection[Stored]) -> str:
+  lost = sum(entry.cut_tokens for entry in stored)
+  if not lost:
+    return ''
+  every = lost + sum(entry.tokens for entry in stored)
+  cut = sum(bool(entry.cut_tokens) for entry in stored)
+  return (
+    f'Cut off in all: {lost:,} of {every:,} tokens, from {cut} of '
+    f'{len(stored)} documents.'
+  )
 
 
 def _what_is_to_do(inventory: Inventory) -> str:

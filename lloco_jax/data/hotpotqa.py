@@ -3,9 +3,10 @@
 The document of a row is its ten or fewer paragraphs, 'title\\nsentences' with
 no separator between sentences, joined by a blank line, as in the reference
 (Tan et al. 2024). The two settings (Yang et al. 2018) share the training file;
-in 'fullwiki' the paragraphs of validation are retrieved ones. Tags: the type
-('bridge', 'comparison'), the level, and 'gold paragraphs' where all that
-support the answer are there.
+in 'fullwiki' the paragraphs of validation are retrieved ones, and where nothing
+was retrieved the document says so, since every question counts. Tags: the type
+('bridge', 'comparison'), the level, 'gold paragraphs' where all that support
+the answer are there, and 'no paragraphs'.
 """
 
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from lloco_jax.data.records import (
 )
 
 PARTS = ('fullwiki', 'distractor')
+_NOTHING_RETRIEVED = 'No paragraphs were found.'
 _URL = 'http://curtis.ml.cmu.edu/datasets/hotpot/'
 # Sizes and hashes: datasets/hotpot_qa/dataset_infos.json of
 # github.com/huggingface/datasets.
@@ -71,15 +73,17 @@ def read_hotpotqa(
     FileNotFoundError: nothing is there.
     ValueError: a row is damaged.
   """
+  dev = {each: f'hotpot_dev_{each}_v1*.json' for each in PARTS}
   patterns = {
     'train': ('hotpot_train_v1.1*.json',),
-    'validation': (f'hotpot_dev_{part}_v1*.json',),
+    'validation': (dev.pop(part),),
   }
-  files = split_files(path, patterns, splits, download(part))
+  others = tuple(dev.values())
+  files = split_files(path, patterns, splits, download(part), others)
   return dataset_of_files(
     'hotpotqa',
     files,
-    lambda file, _, collection: _read(read_json_array(file), collection),
+    lambda file, *of: _read(read_json_array(file), *of),
   )
 
 
@@ -88,7 +92,7 @@ def hotpotqa_of_rows(splits: Mapping[str, Rows], part: str) -> Dataset:
   return dataset_of_files(
     'hotpotqa',
     splits,
-    lambda rows, _, collection: _read(_as_in_files(rows), collection),
+    lambda rows, *of: _read(_as_in_files(rows), *of),
   )
 
 
@@ -109,7 +113,7 @@ def _as_in_files(rows):
     )
 
 
-def _read(rows, collection):
+def _read(rows, split, collection):
   examples = []
   for place, fields in rows:
     with at(place):
@@ -119,6 +123,9 @@ def _read(rows, collection):
         f'{title}\n{sentences}' for title, sentences in paragraphs
       )
       tags = [text(fields, 'type'), text(fields, 'level')]
+      if not paragraphs and split != 'train':
+        document = _NOTHING_RETRIEVED
+        tags.append('no paragraphs')
       gold = {title for title, _ in _pairs(fields, 'supporting_facts', int)}
       if gold and gold <= {title for title, _ in paragraphs}:
         tags.append('gold paragraphs')

@@ -27,6 +27,7 @@ def split_files(
   patterns: Mapping[str, tuple[str, ...]],
   splits: tuple[str, ...],
   download: str,
+  others: tuple[str, ...] = (),
 ) -> dict[str, pathlib.Path]:
   """Finds the file (or folder) of every split that a data set's folder holds.
 
@@ -37,10 +38,12 @@ def split_files(
       finds anything counts.
     splits: those wanted; a training split may be unknown to the data set.
     download: how the official files are got, as the end of a sentence.
+    others: globs of files of other parts, which are not taken for this one's.
 
   Raises:
     FileNotFoundError: there is no such folder, or nothing wanted is in it.
-    ValueError: a split is unknown, or several files could be it.
+    ValueError: a split is unknown, several files could be it, or the file is
+      another part's.
   """
   path = named_path(path)
   unknown = [name for name in splits if name not in {'train', *patterns}]
@@ -49,7 +52,13 @@ def split_files(
       f"This data has no split '{unknown[0]}'; it has {', '.join(patterns)}."
     )
   if path.is_file():
-    return {_split_of(path, patterns): path}
+    split = _split_of(path, patterns)
+    if split is None and _is_called(path, others):
+      raise ValueError(
+        f"'{path}' is of another part than config.data.part says; set that, "
+        'or give another file.'
+      )
+    return {split or 'validation': path}
   if not path.is_dir():
     raise FileNotFoundError(f"There is no folder '{path}'; {download}")
   wanted = {
@@ -65,15 +74,13 @@ def split_files(
   return found
 
 
-def _split_of(file: pathlib.Path, patterns) -> str:
-  return next(
-    (
-      split
-      for split, globs in patterns.items()
-      if any(file.match(each + end) for each in globs for end in _ENDS)
-    ),
-    'validation',
-  )
+def _split_of(file: pathlib.Path, patterns) -> str | None:
+  called = (split for split in patterns if _is_called(file, patterns[split]))
+  return next(called, None)
+
+
+def _is_called(file: pathlib.Path, globs) -> bool:
+  return any(file.match(each + end) for each in globs for end in _ENDS)
 
 
 def _find(folder: pathlib.Path, globs: tuple[str, ...]) -> pathlib.Path | None:
@@ -155,10 +162,12 @@ def read_json_array(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
   start = _skip(text, 0)
   if text[start : start + 1] != '[':
     raise ValueError(f'{path} holds no JSON array; download it again.')
-  start = _skip(text, start + 1)
-  number = 0
+  start, counted = _skip(text, start + 1), 0
+  number, line = 0, 1
   while text[start : start + 1] != ']':
     number += 1
+    line += text.count('\n', counted, start)
+    counted = start
     try:
       fields, stop = decoder.raw_decode(text, start)
       after = _skip(text, stop)
@@ -167,6 +176,8 @@ def read_json_array(path: pathlib.Path) -> Iterator[tuple[str, dict]]:
     except (ValueError, RecursionError) as error:
       raise _not_json(f'{path}, row {number}', error) from None
     place = f'{path}, row {number}'
+    if line > 1:
+      place += f' (line {line})'
     yield place, _object(fields, place)
     start = _skip(text, after + 1) if text[after] == ',' else after
   if not number:

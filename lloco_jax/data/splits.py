@@ -15,11 +15,11 @@ def split_documents(
 ) -> Dataset:
   """Divides data that has one split alone into 'train' and one to evaluate.
 
-  The latter is the split that the data has, or `evaluated` where that is
-  'train'. Documents are ordered by a hash of the seed and their ids; the first
-  `share` of them, rounded up, are evaluated, the others train. So a
-  document's side depends on no order of files, and a larger share keeps what
-  a smaller one had.
+  The latter is the split that the data has, or where that is 'train',
+  `evaluated`, or 'validation' where that is 'train', too. Documents are ordered
+  by a hash of the seed and their ids; the first `share` of them, rounded up,
+  are evaluated, the others train. So a document's side depends on no order of
+  files, and a larger share keeps what a smaller one had.
 
   Raises:
     ValueError: the share is not between 0 and 1, there are several splits or
@@ -36,7 +36,9 @@ def split_documents(
       'one split is divided.'
     )
   ((only, examples),) = dataset.splits.items()
-  name = evaluated if only == 'train' else only
+  name = only
+  if only == 'train':
+    name = 'validation' if evaluated == 'train' else evaluated
   ids = sorted(
     dataset.document_ids(only),
     key=lambda id: hashlib.sha256(f'{seed}/{id}'.encode()).digest(),

@@ -77,7 +77,8 @@ def read_squad(
   patterns = {
     split: (f'{name}-{part}.json',) for split, name in _SPLITS.items()
   }
-  files = split_files(path, patterns, splits, download(part))
+  others = tuple(f'*-{each}.json' for each in PARTS if each != part)
+  files = split_files(path, patterns, splits, download(part), others)
   return dataset_of_files(
     'squad',
     files,

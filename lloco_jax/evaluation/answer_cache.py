@@ -20,11 +20,14 @@ from lloco_jax.sharding import to_host
 class AnswerCache:
   """Answers by all that they depend on, in a folder or in this process.
 
-  A file that cannot be read counts as missing, and is written again.
+  A file that cannot be read counts as missing, and is written again. `how` they
+  are answered, the device for one, changes no answer, but the seconds: those of
+  another are unknown.
   """
 
-  def __init__(self, folder: pathlib.Path | None = None):
+  def __init__(self, folder: pathlib.Path | None = None, how: str = ''):
     self._folder = folder
+    self._how = how
     self._known = {}
     self._adapters = {}
 
@@ -58,8 +61,10 @@ class AnswerCache:
       return self._known.get(key)
     path = self._folder / f'{key}.json'
     try:
-      found = Answers(**json.loads(path.read_text('utf-8')))
-    except (OSError, ValueError, TypeError):
+      fields = json.loads(path.read_text('utf-8'))
+      how = fields.pop('how', '')
+      found = Answers(**fields)
+    except (OSError, ValueError, TypeError, AttributeError):
       found = None
     if not all(processes.agreed([found is not None])):
       return None
@@ -68,14 +73,18 @@ class AnswerCache:
         f'The first process reads {path}, and this one cannot; the folders of '
         'a run have to be shared by all its hosts.'
       )
+    if how != self._how:
+      return dataclasses.replace(
+        found, seconds_to_first_token=None, seconds=None
+      )
     return found
 
   def save(self, key: str, answers: Answers) -> None:
     self._known[key] = answers
     if self._folder is not None and processes.is_first():
       self._folder.mkdir(parents=True, exist_ok=True)
-      content = json.dumps(dataclasses.asdict(answers)).encode()
-      write_file(self._folder / f'{key}.json', content)
+      fields = {**dataclasses.asdict(answers), 'how': self._how}
+      write_file(self._folder / f'{key}.json', json.dumps(fields).encode())
 
 
 def _hash_tree(adapter: Adapter | None) -> str:

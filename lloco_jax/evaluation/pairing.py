@@ -1,5 +1,6 @@
 """Two runs compared: one system's answers, paired question by question."""
 
+from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 import os
@@ -160,7 +161,8 @@ def read_run(run: str | os.PathLike) -> Results:
   folder = pathlib.Path(run)
   if not (folder / RESULTS_FILE).is_file():
     folder /= _FOLDER
-  sets = sorted(path.name for path in pathlib.Path(run, _FOLDERS).glob('*'))
+  inside = pathlib.Path(run, _FOLDERS).glob(f'*/{_FOLDER}/{RESULTS_FILE}')
+  sets = sorted(path.parts[-3] for path in inside)
   if sets:
     raise FileNotFoundError(
       f"'{run}' holds evaluations of {', '.join(sets)}; name one, as in "
@@ -174,7 +176,7 @@ def read_run(run: str | os.PathLike) -> Results:
   return read_results(folder)
 
 
-def _asked(results: Results) -> dict[str, Answer]:
+def asked(results: Results) -> dict[str, Answer]:
   """An answer to every example that any system of a run answered."""
   return {
     answer.example_id: answer
@@ -184,18 +186,31 @@ def _asked(results: Results) -> dict[str, Answer]:
 
 
 def _check_examples(runs, results):
-  asked = [_asked(each) for each in results]
+  found = [asked(each) for each in results]
   for side, other in ((0, 1), (1, 0)):
-    missing = [key for key in asked[side] if key not in asked[other]]
+    missing = [key for key in found[side] if key not in found[other]]
     if missing:
       raise ValueError(
         f"The runs are of different examples: {len(missing)} of '{runs[side]}',"
         f" such as '{missing[0]}', are not in '{runs[other]}'; evaluate both "
         'on the same data.'
       )
-  for key, answer in asked[0].items():
+  check_same(runs, found)
+
+
+def check_same(
+  runs: tuple[str, str], found: Sequence[Mapping[str, Answer]]
+) -> None:
+  """Raises ValueError where one id is of two examples.
+
+  Args:
+    runs: what the two are called.
+    found: an answer to each example, by id, in each run.
+  """
+  a, b = found
+  for key in a.keys() & b.keys():
     for name in ('question', 'references', 'document_id'):
-      if getattr(answer, name) != getattr(asked[1][key], name):
+      if getattr(a[key], name) != getattr(b[key], name):
         raise ValueError(
           f"The runs are of different examples: '{key}' has another {name} in "
           f"'{runs[1]}' than in '{runs[0]}'; evaluate both on the same data."

@@ -12,7 +12,7 @@ import dataclasses
 
 import numpy as np
 
-from lloco_jax.data.contexts import Context, Contexts, Span
+from lloco_jax.data.contexts import Context, ContextKind, Contexts, Span
 from lloco_jax.data.documents import Document, DocumentFile
 from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import Prompt, encode_question
@@ -127,6 +127,8 @@ def make_plans(
         context = contexts.of(
           system.kind, group.document_ids, reserve, group.spans, system.around
         )
+        if _is_others_and_too_long(system, context, model.window - reserve):
+          context = None
         if context is not None:
           check_room(
             model.window,
@@ -138,6 +140,12 @@ def make_plans(
         plan.append((group, context))
     plans.append(plan)
   return plans
+
+
+def _is_others_and_too_long(system, context, room: int) -> bool:
+  """Whether another document's summaries are longer than those asked about."""
+  others = system.kind is ContextKind.OTHER_SUMMARIES
+  return others and len(context) > room
 
 
 def _by_spans(group: Group, finder: Finder | None) -> list[Group]:

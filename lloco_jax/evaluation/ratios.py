@@ -7,7 +7,7 @@ import typing
 
 from lloco_jax.evaluation import plots
 from lloco_jax.evaluation.intervals import Interval
-from lloco_jax.evaluation.pairing import read_run
+from lloco_jax.evaluation.pairing import asked, check_same, read_run
 from lloco_jax.evaluation.systems import UNTUNED
 from lloco_jax.evaluation.wording import interval_text, metric_name
 
@@ -37,9 +37,9 @@ def read_ratios(runs: Sequence[str]) -> list[Ratio]:
   Raises:
     FileNotFoundError: a run has no evaluation.
     ValueError: an evaluation is damaged or does not say its ratio, or they are
-      of different metrics, or share no question.
+      of different metrics or data, or share no question.
   """
-  found = []
+  found, first = [], None
   for run in runs:
     results = read_run(run)
     if results.tokens_per_vector is None:
@@ -53,10 +53,12 @@ def read_ratios(runs: Sequence[str]) -> list[Ratio]:
       for name in names
       if name in results.scores and math.isfinite(results.scores[name].mean)
     }
+    first = first or (run, asked(results))
+    check_same((first[0], run), (first[1], asked(results)))
     [main] = [x for x in results.systems if x.name == results.main_system]
-    asked = frozenset(answer.example_id for answer in main.answers)
+    ids = frozenset(answer.example_id for answer in main.answers)
     found.append(
-      Ratio(run, results.tokens_per_vector, results.metric, scores, asked)
+      Ratio(run, results.tokens_per_vector, results.metric, scores, ids)
     )
   if len({ratio.metric for ratio in found}) > 1:
     metrics = ', '.join(f'{r.run} by {r.metric}' for r in found)

@@ -155,8 +155,13 @@ def evaluate(
         cache.save(key, found)
         meter.add(group.positions(context))
       meter.tell(f'{system.name}: answering')
-    texts = functools.partial(read_answer, chosen.tokenizer)
-    result = _score(texts, system, answers, metrics, order)
+    result = _score(
+      functools.partial(read_answer, chosen.tokenizer),
+      system,
+      answers,
+      metrics,
+      order,
+    )
     if progress:
       seconds = time.monotonic() - began
       print(_told(result, len(examples), again, seconds), flush=True)
@@ -195,13 +200,18 @@ def _draw(example: Example) -> int:
 def _score(text_of, system, answered, metrics, order) -> SystemResult:
   """The result of a system's (group, context, answers)."""
   answers, tokens_read, to_first, seconds = [], 0, 0.0, 0.0
+  known = all(new.seconds is not None for _, _, new in answered)
   for group, context, new in answered:
     count = len(group.examples)
     tokens_read += count * len(context)
-    to_first += count * new.seconds_to_first_token
-    seconds += new.seconds
+    if known:
+      to_first += count * new.seconds_to_first_token
+      seconds += new.seconds
     for example, tokens in zip(group.examples, new.tokens):
       prediction = text_of(tokens)
+      if system.on_base:
+        # The paper's code does so with its baselines, and with LLoCO's not.
+        prediction = prediction.strip()
       answers.append(
         Answer(
           example.id,
@@ -225,6 +235,6 @@ def _score(text_of, system, answered, metrics, order) -> SystemResult:
     system.description,
     tuple(answers),
     tokens_read / count,
-    to_first / count,
-    seconds / count,
+    to_first / count if known else None,
+    seconds / count if known else None,
   )

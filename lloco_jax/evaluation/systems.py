@@ -138,7 +138,8 @@ _STANDARD = (
     CONTROLS[2],
     'lloco',
     ContextKind.OTHER_SUMMARIES,
-    "The adapter of LLoCO, given another document's summaries.",
+    "The adapter of LLoCO, given another document's summaries, where they fit "
+    'the window.',
   ),
 )
 

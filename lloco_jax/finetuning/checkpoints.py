@@ -26,6 +26,8 @@ IGNORED = frozenset(
     'tensorboard',
     'evaluation',
     'mesh',
+    # Each is trained apart.
+    'adapters',
   }
 )
 
@@ -47,8 +49,12 @@ def differences(theirs: Mapping, ours: Mapping, ignored=IGNORED) -> str:
   """What differs between two configs, or '' where nothing that matters does.
 
   A key that theirs does not know yet is a difference where ours is set: zero
-  and empty values stand for what was done before there was the key.
+  and empty values stand for what was done before there was the key. Where both
+  train on the same data, it does not matter where that is, and what else is
+  there.
   """
+  if _training_data(theirs) == _training_data(ours) is not None:
+    ignored = {*ignored, 'data'}
   theirs, ours = flat_config(theirs, ignored), flat_config(ours, ignored)
   absent = object()
 
@@ -61,6 +67,10 @@ def differences(theirs: Mapping, ours: Mapping, ignored=IGNORED) -> str:
     if theirs.get(key, absent) != ours.get(key, absent)
     and (key in theirs or ours[key])
   )
+
+
+def _training_data(config: Mapping) -> str | None:
+  return config.get('fingerprints', {}).get('training_data')
 
 
 def refuse_other_config(place, theirs: Mapping, ours: Mapping, ignored=IGNORED):

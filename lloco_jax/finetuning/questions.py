@@ -51,6 +51,11 @@ class Row:
     lengths = [len(prompt) + len(answer) for prompt, answer in self.questions]
     return self.example_ids[lengths.index(max(lengths))]
 
+  def to_answer(self, new_tokens: int) -> 'Row':
+    """The row as it is asked, with answers of so many tokens to come."""
+    asked = [(prompt, [0] * new_tokens) for prompt, _ in self.questions]
+    return dataclasses.replace(self, questions=asked)
+
 
 def question_rows(
   examples: Sequence[Example],

@@ -32,12 +32,13 @@ class Answers:
 
   `seconds_to_first_token` is the prefill of a row, all its prompts and the rows
   beside it included; `seconds` is everything, for all prompts: its share, where
-  several rows ran at a time. Compilation is not counted.
+  several rows ran at a time. Compilation is not counted. None where it is not
+  known.
   """
 
   tokens: list[list[int]]
-  seconds_to_first_token: float
-  seconds: float
+  seconds_to_first_token: float | None
+  seconds: float | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
