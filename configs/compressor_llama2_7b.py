@@ -35,6 +35,8 @@ def get_config(devices=''):
   config.data.segment_length = 3070
   config.summary.length = 50
   config.summary.language = 1.0
+  # Of a row of four segments nothing else fits one device.
+  config.remat = 'full'
   config.lora.rank = 16
   config.lora.alpha = 16.0
   config.batch.rows = 1

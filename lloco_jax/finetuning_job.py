@@ -25,7 +25,7 @@ from lloco_jax.finetuning.questions import (
   question_task,
   row_batches,
 )
-from lloco_jax.inputs import load_dataset, load_models
+from lloco_jax.inputs import load_dataset, load_model
 from lloco_jax.model import Model
 from lloco_jax.nn.lora import Adapter, LoraConfig, init_adapter
 from lloco_jax.processes import agreed, is_first, wait_for_all
@@ -115,7 +115,7 @@ def train_adapters(
   for name in config.adapters:
     if config.start[name]:
       peft.find_adapter(config.start[name])
-  _, model = load_models(config.model)
+  model = load_model(config.model)
   store_settings(model, CompressionConfig(config.compression.segment_length))
   window = model.window
   trained = model.segment_length

@@ -41,7 +41,17 @@ _LIMITS = (
 )
 
 
-def load_models(config: ConfigDict, compressor='') -> tuple[Model, Model]:
+def load_model(config: ConfigDict) -> Model:
+  """What compresses, and is finetuned; raises what `load_models` does.
+
+  What of the base is not part of it is given up, and not quantised.
+  """
+  return load_models(config, with_base=False)[1]
+
+
+def load_models(
+  config: ConfigDict, compressor='', with_base: bool = True
+) -> tuple[Model | None, Model]:
   """The base of a config, and what compresses: the same without a compressor.
 
   Where there is one it is merged first and the result quantised, so the base
@@ -50,6 +60,7 @@ def load_models(config: ConfigDict, compressor='') -> tuple[Model, Model]:
   Args:
     config: config.model, see configs/common.py.
     compressor: a folder in the place of the config's.
+    with_base: the base is wanted as well.
 
   Raises:
     ValueError: `beyond_window` is negative.
@@ -72,8 +83,11 @@ def load_models(config: ConfigDict, compressor='') -> tuple[Model, Model]:
   base = _load(config, config.name)
   model = apply_compressor(base, folder)
   model = dataclasses.replace(model, beyond=config.beyond_window)
+  if not with_base:
+    base = None
   if kind:
-    base, model = quantize(base, kind), quantize(model, kind)
+    model = quantize(model, kind)
+    base = base and quantize(base, kind)
   return base, model
 
 

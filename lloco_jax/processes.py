@@ -56,6 +56,13 @@ def agreed(numbers: list[int]) -> list[int]:
   return multihost_utils.broadcast_one_to_all(mine).tolist()
 
 
+def all_did(mine: bool) -> bool:
+  """Whether every process did what this one says of itself."""
+  if jax.process_count() == 1:
+    return mine
+  return bool(np.all(multihost_utils.process_allgather(np.asarray(mine))))
+
+
 def wait_for_all(what: str) -> None:
   """Returns when every process has come to the same place."""
   if jax.process_count() > 1:

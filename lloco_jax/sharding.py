@@ -74,13 +74,14 @@ def make_placement(
   )
   _check_rules(sizes, rules)
   count = math.prod(sizes.values())
-  if count == 1:
-    return None
   if count < len(devices) and jax.process_count() > 1:
     raise ValueError(
       f'config.mesh.axes {_told(sizes)} take {count} of {len(devices)} '
-      'devices; a run of several processes takes all of them.'
+      'devices; a run of several processes takes all of them, as with '
+      '--config.mesh.axes.data=-1.'
     )
+  if count == 1:
+    return None
   # 'Auto' leaves the layout of what is not constrained to the compiler.
   mesh = jax.make_mesh(
     tuple(sizes.values()),

@@ -9,8 +9,10 @@ import sys
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
+import test_gguf
 from test_huggingface import CONFIG, flat, tensors_of, tree_of, write_shards
 
+from lloco_jax import sharding
 from lloco_jax.nn.quantize import quantize_params
 from lloco_jax.weights import huggingface, layout, streaming
 from lloco_jax.weights.checkpoint import load
@@ -98,6 +100,27 @@ def main(folder: pathlib.Path):
   model = load(folder, quantize='int8', shardings=tree)
   assert jax.tree.map(lambda leaf: leaf.sharding, model.params) == tree
   count_reads(layout.slots(CONFIG), mesh)
+  read_gguf_on_a_mesh(folder / 'tiny.gguf')
+
+
+def read_gguf_on_a_mesh(path):
+  """Leaves are read to where they lie, and never all to one device."""
+  tensors = test_gguf.tensors_of()
+  test_gguf.write(path, tensors)
+  places = []
+  read = streaming.load_leaves
+
+  def noted(*arguments):
+    places.append(arguments[-1])
+    return read(*arguments)
+
+  streaming.load_leaves = noted
+  with sharding.use(sharding.make_placement({**sharding.AXES, 'fsdp': 8})):
+    model = load(path)
+    expected = sharding.shardings_in_use(model.config, model.params)
+    assert places[0](model.params) == expected
+  assert jax.tree.map(lambda x: x.sharding, model.params) == expected
+  test_gguf.assert_params(model.params, tensors)
 
 
 if __name__ == '__main__':

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lloco_jax.finetuning import checkpoints
 from lloco_jax.finetuning.checkpoints import Checkpoints, claim_workdir
 from lloco_jax.finetuning.optimizer import OptimizerConfig, make_optimizer
 
@@ -116,6 +117,20 @@ def test_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, damage):
   assert [path.name for path in folder.iterdir()] == ['2']
   aside = folder.with_name(f'{folder.name}_unreadable')
   assert [path.name for path in aside.iterdir()] == ['3']
+
+
+def test_what_another_process_cannot_read_is_no_checkpoint(
+  tmp_path, monkeypatch
+):
+  """Or processes would go on from different steps."""
+  folder = saved_folder(tmp_path)
+  # The newest one's arrays, which come second.
+  theirs = iter([True, False])
+  monkeypatch.setattr(
+    checkpoints, 'all_did', lambda mine: mine and next(theirs, True)
+  )
+  (step, _, _), _ = restore(folder)
+  assert step == 2
 
 
 def test_all_damaged_is_said(tmp_path):

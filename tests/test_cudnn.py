@@ -1,6 +1,7 @@
 """What the cuDNN back end asks for, computed without cuDNN, against 'xla'."""
 
 import functools
+import types
 
 from attention_gradients import B, arrays, gradients
 import jax
@@ -58,6 +59,22 @@ def test_equals_xla(case):
       results.append(jax.jit(run)(arrays(t, s, SIZE)))
   for actual, expected in zip(*map(jax.tree.leaves, results)):
     assert relative_error(actual, expected) < 1e-5
+
+
+@pytest.mark.parametrize(
+  ('capability', 'expected'),
+  # A T4, an H100, AMD's name of one, and a device that says nothing.
+  [('7.5', 'xla'), ('9.0', 'cudnn'), ('gfx90a', 'xla'), (None, 'xla')],
+)
+def test_it_is_left_to_xla_where_cudnn_cannot(
+  monkeypatch, capability, expected
+):
+  device = types.SimpleNamespace()
+  if capability:
+    device.compute_capability = capability
+  monkeypatch.setattr(jax, 'devices', lambda: [device])
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  assert attentions.backend() == expected
 
 
 def test_a_mask_is_asked_for_only_where_lengths_do_not_do(monkeypatch):

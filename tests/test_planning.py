@@ -1,17 +1,23 @@
 """The command that plans, as far as it goes without a compiler for TPUs."""
 
+import dataclasses
+import functools
 import importlib.util
+import pathlib
 
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from lloco_jax import __main__ as program
-from lloco_jax.planning import chips, memory, report
+from lloco_jax.nn.lora import LoraConfig
+from lloco_jax.planning import chips, memory, report, stages
 from lloco_jax.planning.commands import read_config
 from lloco_jax.planning.report import Plan, plan_text
 
 CONFIG = 'configs/narrativeqa.py'
+COMPRESSOR = pathlib.Path('lloco_jax/compressors/smollm2_135m').absolute()
 
 
 def run(*arguments):
@@ -129,6 +135,76 @@ def test_answers_are_planned_with_the_questions_of_a_row(
     evaluation.rows = 3
   assert report._sizes(config, 'decode', 2).rows == 4
   assert report._sizes(config, 'finetune').questions == 1
+
+
+@pytest.mark.parametrize(
+  ('change', 'stage', 'sizes', 'message'),
+  [
+    ({}, 'compress', {}, 'has no summary tokens, so it cannot compress'),
+    (
+      {},
+      'prefill',
+      {'context': 97},
+      '--context is 97, and the window of .* 96',
+    ),
+    (
+      {'all_parameters': True},
+      'compress',
+      {},
+      'all_parameters trains the base',
+    ),
+  ],
+)
+def test_what_cannot_be_planned_is_told(
+  tmp_path, change, stage, sizes, message
+):
+  (tmp_path / 'config.json').write_text(
+    '{"vocab_size": 11, "hidden_size": 8, "intermediate_size": 36,'
+    '"num_hidden_layers": 2, "num_attention_heads": 4,'
+    '"num_key_value_heads": 2, "max_position_embeddings": 96}'
+  )
+  config = read_config(f'{CONFIG}:smollm2')
+  config.model.name, config.model.compressor = str(tmp_path), ''
+  with config.unlocked():
+    config.update(change)
+  one = chips.Chips('v5e:1x1', tuple(jax.devices()[:1]), 1.0)
+  with pytest.raises(ValueError, match=message):
+    next(report.make_plans(config, one, [stage], **sizes))
+
+
+def tiny_base(quantization=None):
+  network = dataclasses.replace(tiny.CONFIG, summary_length=2)
+  device = jax.devices()[0]
+  return stages.make_base(
+    network, 'float32', quantization, LoraConfig(), device, None, 'xla'
+  )
+
+
+def test_a_prefix_is_there_with_the_smaller_one_that_it_grew_out_of():
+  base = tiny_base()
+  # Of 12 segments' vectors, where there was room for 8 before.
+  sizes = stages.Sizes(context=2 * 9, segment=8)
+  program = stages.lower_stage('compress', base, sizes, 'none')
+  prefix = memory.shard_bytes(program.arguments[1])
+  assert memory.shard_bytes(program.beside) == prefix * 8 // 12
+
+
+def test_an_evaluation_holds_the_base_as_well():
+  """What was merged, of all that is quantised a second copy, or another."""
+  config = read_config('configs/jsonl.py')
+  config.model.compressor = str(COMPRESSOR)
+  untouched = functools.partial(
+    report._untouched, config, device=jax.devices()[0], placement=None
+  )
+  base, quantised = tiny_base(), tiny_base('int8')
+  attention = base.params['layers']['self_attn']
+  assert memory.shard_bytes(untouched(base)) == memory.shard_bytes(attention)
+  config.model.quantize = 'int8'
+  layers = quantised.params['layers']
+  both = layers['self_attn'], layers['mlp']
+  assert memory.shard_bytes(untouched(quantised)) == memory.shard_bytes(both)
+  config.model.compressor = config.model.quantize = ''
+  assert untouched(base) == ()
 
 
 def test_an_unknown_stage_is_told():

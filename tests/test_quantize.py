@@ -15,7 +15,7 @@ from lloco_jax.compression.corpus import store_settings
 from lloco_jax.compression.schedule import CompressionConfig
 from lloco_jax.data.contexts import Context
 from lloco_jax.evaluation.answer_cache import AnswerCache
-from lloco_jax.inputs import load_models
+from lloco_jax.inputs import load_model, load_models
 from lloco_jax.nn import llama
 from lloco_jax.nn.joining import decoding_params
 from lloco_jax.nn.lora import block_of, merge_adapter, projection_shapes
@@ -275,6 +275,10 @@ def test_a_config_merges_the_compressor_before_it_quantises(tmp_path):
     jax.tree.map(
       np.testing.assert_array_equal, found.params, quantized(wanted).params
     )
+  alone = load_model(chosen)
+  jax.tree.map(
+    np.testing.assert_array_equal, alone.params, quantized(merged).params
+  )
   chosen.quantize = 'int4'
   with pytest.raises(ValueError, match="quantize is 'int4'"):
     load_models(chosen)

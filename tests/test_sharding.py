@@ -189,6 +189,14 @@ def test_one_device_is_no_mesh():
   sharding.check_rows(3, 'rows')
 
 
+def test_several_processes_take_all_devices(monkeypatch):
+  """Each would do all of the work otherwise."""
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  for axes in ({}, {'data': 2}):
+    with pytest.raises(ValueError, match='several processes takes all of them'):
+      sharding.make_placement({**sharding.AXES, **axes}, devices=[None] * 4)
+
+
 def test_rows_of_a_long_job_have_to_divide():
   with sharding.use(placement(data=2, fsdp=2)):
     sharding.check_rows(8, 'config.batch.rows')

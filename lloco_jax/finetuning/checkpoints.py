@@ -12,9 +12,11 @@ import orbax.checkpoint as ocp
 
 from lloco_jax.files import write_file
 from lloco_jax.finetuning.optimizer import path_names
-from lloco_jax.processes import is_first, wait_for_all
+from lloco_jax.processes import all_did, is_first, wait_for_all
 
 CONFIG_FILE = 'config.json'
+# Processes go on from one step: that which all of them can read.
+_ELSEWHERE = OSError('another process cannot read it')
 # They change how a run is watched and scored, and on what it runs, not what
 # it trains.
 IGNORED = frozenset(
@@ -173,13 +175,16 @@ class Checkpoints:
     """
     damage = None
     for step in sorted(self.manager.all_steps(), reverse=True):
+      failure = None
       try:
         run = self.manager.restore(
           step, args=ocp.args.Composite(run=ocp.args.JsonRestore())
         )['run']
         theirs, their_shapes = run['config'], run['shapes']
       except Exception as error:  # Orbax raises whatever its stores raise.
-        damage = damage or (step, error)
+        failure = error
+      if not all_did(failure is None):
+        damage = damage or (step, failure or _ELSEWHERE)
         continue
       refuse_other_config(self.folder.parent, theirs, self.config)
       refuse_other_config(
@@ -196,7 +201,9 @@ class Checkpoints:
         )
         batches.set_state(restored['batches'])
       except Exception as error:
-        damage = damage or (step, error)
+        failure = error
+      if not all_did(failure is None):
+        damage = damage or (step, failure or _ELSEWHERE)
         continue
       self._set_aside_after(step)
       return step, restored['trainable'], restored['optimizer']

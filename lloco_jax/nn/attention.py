@@ -56,7 +56,10 @@ def use_backend(name: str):
 
 def backend() -> str:
   """The back end of BACKENDS that programs are traced for."""
-  return IN_USE.value or _OF_PLATFORM.get(jax.default_backend(), 'xla')
+  if IN_USE.value:
+    return IN_USE.value
+  name = _OF_PLATFORM.get(jax.default_backend(), 'xla')
+  return 'xla' if name == 'cudnn' and not cudnn.is_here() else name
 
 
 def row_padding(positions: int) -> int:

@@ -8,10 +8,20 @@ array of its own, which is added to the scores.
 import jax
 import jax.numpy as jnp
 
-# Head sizes that every generation of GPUs from Ampere on computes.
-MOST_HEAD_SIZE = 128
+# The first generation of GPUs that computes this, and head sizes that every one
+# from it on computes.
+AMPERE, MOST_HEAD_SIZE = 8.0, 128
 # Fewer read a prompt, or decode.
 LEAST_QUERIES = 128
+
+
+def is_here() -> bool:
+  """Whether the default device is a GPU that cuDNN's attention runs on."""
+  said = getattr(jax.devices()[0], 'compute_capability', '')
+  try:
+    return float(said) >= AMPERE
+  except ValueError:
+    return False
 
 
 def can(query) -> bool:

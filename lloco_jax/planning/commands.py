@@ -47,20 +47,20 @@ def add_plan(commands) -> None:
     parser.add_argument(
       f'--{name}',
       type=int,
-      default=default,
       metavar='N',
-      help=f'{what} (default: {default})',
+      help=f'{what} (default: {default}, as far as the window goes)',
     )
   parser.set_defaults(action=_plan, takes_overrides=True)
 
 
 def _plan(chosen) -> None:
-  for name in ('context', 'prompt'):
-    if getattr(chosen, name) < 1:
-      raise ValueError(f'--{name} is {getattr(chosen, name)}; it must be >= 1.')
+  given = {name: getattr(chosen, name) for name in ('context', 'prompt')}
+  sizes = {name: size for name, size in given.items() if size is not None}
+  for name, size in sizes.items():
+    if size < 1:
+      raise ValueError(f'--{name} is {size}; it must be >= 1.')
   config = read_config(chosen.config, chosen.overrides)
   chips = find_chips(chosen.topology)
-  sizes = {'context': chosen.context, 'prompt': chosen.prompt}
   for plan in make_plans(config, chips, chosen.stage, **sizes):
     print(plan_text(plan, chips), flush=True)
 

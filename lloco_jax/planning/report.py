@@ -7,9 +7,14 @@ import math
 
 from ml_collections import ConfigDict
 
+from lloco_jax.compression.segments import check_compressor
 from lloco_jax.data.batches import round_up
 from lloco_jax.generation.answering import QUESTION_BUCKETS
-from lloco_jax.nn.lora import LoraConfig
+from lloco_jax.nn.lora import (
+  ATTENTION_PROJECTIONS,
+  MLP_PROJECTIONS,
+  LoraConfig,
+)
 from lloco_jax.planning.chips import Chips
 from lloco_jax.planning.memory import (
   GIB,
@@ -20,6 +25,7 @@ from lloco_jax.planning.memory import (
 )
 from lloco_jax.planning.stages import STAGES, Sizes, lower_stage, make_base
 from lloco_jax.sharding import make_placement
+from lloco_jax.weights import peft
 from lloco_jax.weights.compressor import (
   compressor_folder,
   read_fields,
@@ -28,6 +34,8 @@ from lloco_jax.weights.compressor import (
 )
 from lloco_jax.weights.published import read_config
 
+# Stages that eval.py runs, with the base beside what compresses.
+_EVALUATED = ('compress', 'prefill', 'decode')
 # What a config that finetunes does not say of the training of its compressor:
 # substeps as published (Chevalier et al. 2023, section 4).
 _SUBSTEP = 2
@@ -64,7 +72,8 @@ def make_plans(
     sizes: fields of Sizes, in the place of what the config says.
 
   Raises:
-    ValueError: a stage is unknown, or the config does not fit its mesh.
+    ValueError: a stage is unknown, the config does not fit its mesh, its model
+      cannot compress, or the context exceeds its window.
     OSError: the config of a checkpoint is missing.
   """
   trains_compressor = config.job == 'compressor'
@@ -81,6 +90,11 @@ def make_plans(
       raise ValueError(
         f"There is no stage '{stage}'; choose from {', '.join(STAGES)}."
       )
+  if config.get('all_parameters', False):
+    raise ValueError(
+      'The plan is of LoRA, and config.all_parameters trains the base as well, '
+      'in float32 with its gradients and two moments; plan without it.'
+    )
   axes = config.mesh.axes.to_dict()
   placement = make_placement(axes, config.mesh.rules, chips.devices)
   used = placement.mesh.size if placement else 1
@@ -94,16 +108,27 @@ def make_plans(
     chips.devices[0],
     placement,
   )
+  window = base.config.max_position_embeddings
+  if sizes.get('context', 0) > window:
+    raise ValueError(
+      f'--context is {sizes["context"]}, and the window of {config.model.name} '
+      f'{window} positions; give fewer.'
+    )
   for stage in stages:
     chosen = dataclasses.replace(_sizes(config, stage, parts), **sizes)
+    if stage == 'compress':
+      check_compressor(base.config, chosen.segment)
     program = lower_stage(stage, base, chosen, config.remat)
+    beside = program.beside
+    if stage in _EVALUATED:
+      beside += _untouched(config, base, chips.devices[0], placement)
     told = (stage, program.positions, program.flops)
     try:
       compiled = compile_program(program.lowered)
     except DoesNotFitError as error:
       yield Plan(*told, None, str(error), used)
     else:
-      taken = memory_of(compiled, program.arguments, program.beside)
+      taken = memory_of(compiled, program.arguments, beside)
       yield Plan(*told, taken, devices=used)
 
 
@@ -146,6 +171,33 @@ def _network(config):
     return network
   folder = compressor_folder(folder, config.model.name)
   return dataclasses.replace(network, **summary_fields(read_fields(folder)))
+
+
+def _untouched(config, base, device, placement) -> tuple:
+  """What an evaluation holds of the base beside the compressor."""
+  name, kind = config.model.name, config.model.quantize or None
+  if config.job == 'compressor':
+    return ()
+  others = {x.base for x in _evaluations(config)} - {'', name}
+  held = [
+    make_base(
+      read_config(other), config.model.dtype, kind, base.lora, device, placement
+    ).params
+    for other in sorted(others)
+  ]
+  if not others and config.model.compressor:
+    # All that is quantised is made twice, else only what is merged.
+    folder = compressor_folder(config.model.compressor, name)
+    every = ATTENTION_PROJECTIONS + MLP_PROJECTIONS
+    targets = every if kind else peft.named_targets(folder)
+    layers = base.params['layers']
+    held += [
+      layers[part][target]
+      for part in layers
+      for target in layers[part]
+      if target in targets
+    ]
+  return tuple(held)
 
 
 def _evaluations(config):

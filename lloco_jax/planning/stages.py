@@ -245,12 +245,23 @@ def _compress(base, sizes, remat):
   )
   with base.traced():
     lowered = compress_in_place.lower(base.params, config, *arguments)
+  # Buffers that were full are copied to larger ones: both are there then.
+  smaller = (prefix_slots(config, n) for n in range(earlier))
+  full = max((size for size in smaller if size < slots), default=0)
+  copied = jax.tree.map(
+    lambda x: base.array((*x.shape[:2], full, *x.shape[3:]), x.dtype, axes),
+    state.prefix,
+  )
   queries = width + 2 * config.summary_length
   kept = max(sizes.context - config.summary_length, 0)
   pairs = flops.causal_pairs(queries, queries + kept)
   each = flops.forward_flops(config, queries, pairs, 0)
   return Program(
-    lowered, (base.params, *arguments), rows * each, rows * queries
+    lowered,
+    (base.params, *arguments),
+    rows * each,
+    rows * queries,
+    (copied,),
   )
 
 

@@ -6,7 +6,7 @@ import functools
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.quantize import check_quantization, quantize_params
-from lloco_jax.sharding import place_tree, shardings_in_use
+from lloco_jax.sharding import shardings_in_use
 from lloco_jax.weights import (
   gguf,
   huggingface,
@@ -56,9 +56,10 @@ def load(
   else:
     file = gguf.open_gguf(path)
     tokenizer = Tokenizer.from_gguf(file)
-    config, params = gguf.load_gguf(file, dtype, quantize, shardings)
+    config = gguf.read_config(file)
     if shardings is None:
-      params = place_tree(config, params)
+      shardings = functools.partial(shardings_in_use, config)
+    config, params = gguf.load_gguf(file, dtype, quantize, shardings)
   return Model(
     config=config,
     params=params,

@@ -183,6 +183,15 @@ def save_adapter(
   huggingface.write_json(folder / CONFIG, fields)
 
 
+def named_targets(folder) -> list[str]:
+  """What the config of an adapter that was saved here says it adapts.
+
+  Raises:
+    FileNotFoundError, ValueError: as `load_adapter`.
+  """
+  return _read_config(pathlib.Path(folder))['target_modules']
+
+
 def _read_config(folder: pathlib.Path) -> dict:
   path = folder / CONFIG
   if not path.is_file():
