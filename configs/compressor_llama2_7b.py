@@ -8,8 +8,7 @@ The recipe of AutoCompressor-Llama-2-7b-6k (Chevalier et al. 2023, arXiv
 summary embeddings, rows of 6,144 tokens cut into four segments at random, 32
 rows a step, gradients through two compression steps, 4e-4 (by the name of the
 evaluated run; the script's default is 8e-4) that falls in a line, one epoch of
-15 billion tokens of RedPajama. There two segments always have 3,072 tokens
-together; here four have 6,144. Published, in perplexity of the last 2,048 of
+15 billion tokens of RedPajama. Published, in perplexity of the last 2,048 of
 8,192 tokens: 5.52, 5.15 and 4.98 for Llama 2 7B given nothing and 512 and 2,048
 tokens, 5.40, 5.06, 4.88 and 4.80 for it finetuned on 6,144 given nothing and
 512, 2,048 and 4,096 (model card).

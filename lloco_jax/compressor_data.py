@@ -99,7 +99,7 @@ def _texts(config: ConfigDict, tokenizer):
     raise ValueError(
       'config.data.path is empty; name the file or folder of the texts.'
     )
-  rows = fields_of(TextRowConfig, config.data)
+  rows = text_rows(config)
   texts: TokenizedTexts = tokenize_texts(
     config.data.path, tokenizer, tuple(config.data.leave_out)
   )
@@ -108,7 +108,7 @@ def _texts(config: ConfigDict, tokenizer):
   if learnt < len(texts.tokens):
     said += (
       f', of which {len(texts.tokens) - learnt:,} are left out, in documents '
-      f'or ends of them of {rows.segment_length:,} tokens or fewer'
+      f'or ends of them that are too short for {min(rows.segments, 2)} segments'
     )
   print(f'{said}.', flush=True)
   return (
@@ -126,6 +126,17 @@ def _texts(config: ConfigDict, tokenizer):
 
 
 _SOURCES = {'passages': _passages, 'questions': _questions, 'texts': _texts}
+
+
+def text_rows(config: ConfigDict) -> TextRowConfig:
+  """How a config cuts texts into rows."""
+  return TextRowConfig(
+    config.data.segment_length,
+    config.data.shortest,
+    config.data.segments,
+    config.data.seed,
+    config.summary.substep,
+  )
 
 
 def fields_of(kind, config: ConfigDict):

@@ -7,10 +7,9 @@ import pathlib
 import jax
 from ml_collections import ConfigDict
 
-from lloco_jax.compressor_data import fields_of, mixture, source_names
+from lloco_jax.compressor_data import mixture, source_names, text_rows
 from lloco_jax.data.rarity import token_rarity
-from lloco_jax.data.text_rows import TextRowConfig
-from lloco_jax.data.texts import find_texts, tokenize_texts
+from lloco_jax.data.texts import also_in, find_texts, tokenize_texts
 from lloco_jax.evaluation import probe_report
 from lloco_jax.evaluation.probes import make_probes, probe_losses
 from lloco_jax.finetuning.compressor import (
@@ -128,7 +127,8 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
 def _save(config, folder, model, trained: Compressor, tokens: int) -> None:
   if config.all_parameters:
     params = with_summary_tokens(model.params, trained)
-    save_autocompressor(folder, params, model.config, model.tokenizer)
+    length = config.data.segment_length
+    save_autocompressor(folder, params, model.config, model.tokenizer, length)
     return
   rows = config.steps * config.training.accumulation * config.batch.rows
   save_compressor(
@@ -183,6 +183,13 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
     chosen.path, base.need_tokenizer(), tuple(chosen.leave_out)
   )
   probes = make_probes(texts, size, chosen.target, chosen.probes_per_document)
+  learnt = also_in(chosen.path, config.data.path)
+  if learnt:
+    print(
+      f'Of the files to evaluate on, {len(learnt)} are among those to train on '
+      f'(config.data.path), such as {learnt[0]}: what is kept of them says '
+      'nothing about other texts.'
+    )
   documents = len({probe.document_id for probe in probes})
   print(f'{len(probes)} probes of {documents} documents.', flush=True)
   rows = []
@@ -211,6 +218,9 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
   if chosen.compressor:
     # That of the workdir's own compressor stays.
     name = pathlib.Path(chosen.compressor).name.replace(':', '_')
+    if not chosen.compressor.startswith('shipped'):
+      # Folders of several runs are called alike.
+      name += f'_{model.fingerprint[:8]}'
     report = workdir / f'evaluation_of_{name}'
   facts = {
     'compressor': str(folder),
@@ -219,6 +229,7 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
     'target': chosen.target,
     'probes': len(probes),
     'documents': documents,
+    'also_trained_on': learnt,
     'config': config.to_dict(),
     'versions': versions(),
     'device': device(),
@@ -237,7 +248,13 @@ def _evaluated(config: ConfigDict, workdir: pathlib.Path):
     folder = workdir / 'compressor'
   if folder and (pathlib.Path(folder) / 'config.json').is_file():
     base = load(config.model.name, config.model.dtype)
-    return folder, base, load(str(folder), config.model.dtype)
+    model = load(str(folder), config.model.dtype)
+    if model.need_tokenizer().fingerprint != base.need_tokenizer().fingerprint:
+      raise ValueError(
+        f"The compressor '{folder}' has another tokenizer than the base "
+        f"'{config.model.name}'; name its base in config.model.name."
+      )
+    return folder, base, model
   if folder:
     return folder, *load_models(config.model, folder)
   if not read_config(config.model.name).summary_length:
@@ -313,7 +330,7 @@ def _check_window(config: ConfigDict, sources: list[str]) -> None:
     # Its teacher reads all of a row.
     whole = config.data.segments * length
     if sources == ['texts']:
-      whole = fields_of(TextRowConfig, config.data).tokens
+      whole = text_rows(config).tokens
     needed = max(needed, whole)
   window = base.max_position_embeddings
   if needed > window:

@@ -140,6 +140,7 @@ def test_all_parameters_may_be_trained(config, tmp_path, capsys):
   text = 'the mill is red'
   assert trained.tokenizer.encode(text) == base.tokenizer.encode(text)
   assert trained.tokenizer.eos_id == base.tokenizer.eos_id
+  assert trained.segment_length == config.data.segment_length
   # It goes on from its last checkpoint, which is the end.
   experiment.train(config, workdir)
   experiment.evaluate(config, workdir)

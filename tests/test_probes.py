@@ -34,13 +34,22 @@ def nats(model, ids, context=None):
 
 
 def test_probes_are_spread_and_do_not_overlap():
-  found = probes(per_document=3)
-  assert [probe.document_id for probe in found] == ['a', 'a', 'a', 'c']
-  text = documents()[0][1]
-  starts = [9, 18, 27]
-  for probe, start in zip(found, starts):
-    passage = np.concatenate([probe.text, probe.target])
-    np.testing.assert_array_equal(passage, text[start : start + 13])
+  for length, starts in (
+    (60, [15, 31, 47]),
+    (40, [13, 27]),
+    (38, [25]),
+    (26, [13]),
+    (13, [0]),
+  ):
+    text = np.arange(length)
+    found = make_probes(
+      [('a', text), ('b', np.arange(13))], 2 * SEGMENT, TARGET, 3
+    )
+    assert [probe.document_id for probe in found] == ['a'] * len(starts) + ['b']
+    for probe, start in zip(found, starts):
+      passage = np.concatenate([probe.text, probe.target])
+      np.testing.assert_array_equal(passage, text[start : start + 13])
+    assert (np.diff(starts) >= 13).all()
 
 
 @pytest.mark.parametrize('count', [0, 1, 2])

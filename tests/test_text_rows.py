@@ -11,7 +11,7 @@ from lloco_jax.data.text_rows import (
 )
 
 CONFIG = TextRowConfig(segment_length=12, shortest=4, segments=3, seed=1)
-BOUNDS = [0, 50, 61, 95, 107, 120]
+BOUNDS = [0, 50, 57, 88, 95, 102, 120]
 TOKENS = np.arange(1, 121, dtype=np.uint16)
 
 
@@ -23,10 +23,28 @@ def read(batch, row):
 
 def test_pieces_are_in_order_and_cross_no_document():
   assert CONFIG.tokens == 24
-  assert cut_pieces(BOUNDS, CONFIG) == [(0, 24), (24, 48), (61, 85), (107, 120)]
+  # Behind them what is too short for two segments of four is left.
+  assert cut_pieces(BOUNDS, CONFIG) == [(0, 24), (24, 48), (57, 81), (102, 120)]
+  assert cut_pieces([0, 7, 15], CONFIG) == [(7, 15)]
+  # A row of one segment needs no second; of a long one, an eighth is enough.
+  assert cut_pieces([0, 3, 7], TextRowConfig(12, 4, 1)) == [(3, 7)]
+  assert cut_pieces([0, 11, 23], TextRowConfig(96, 2, 2)) == [(11, 23)]
 
 
-@pytest.mark.parametrize('total', range(13, 25))
+@pytest.mark.parametrize('substep', [1, 2, 4, 3, None])
+def test_substeps_of_whole_rows_are_equally_long(substep):
+  """3 does not divide, and is no more than what is drawn at once."""
+  config = TextRowConfig(12, 4, 4, substep=substep)
+  rng = np.random.default_rng(0)
+  drawn = np.stack([draw_lengths(32, config, rng) for _ in range(200)])
+  assert (drawn.sum(1) == 32).all() and drawn.min() >= 4 and drawn.max() <= 12
+  parts = drawn.reshape(200, -1, substep if substep in (1, 2) else 4).sum(2)
+  assert (parts == parts[0, 0]).all()
+  if substep != 1:
+    assert len(np.unique(drawn, axis=0)) > 20
+
+
+@pytest.mark.parametrize('total', range(8, 25))
 def test_lengths_add_up_within_their_bounds(total):
   rng = np.random.default_rng(total)
   seen = set()
@@ -36,18 +54,19 @@ def test_lengths_add_up_within_their_bounds(total):
     assert lengths.max() <= 12
     there = lengths[lengths > 0]
     assert (lengths[: len(there)] > 0).all()
-    assert (there[:-1] >= 4).all()
+    assert (there[:-1] >= 4).all() and len(there) > 1
     if total == CONFIG.tokens:
       assert len(there) == 3 and lengths.min() >= 4
     seen.add(tuple(lengths))
-  assert len(seen) > 5
+  assert len(seen) > min(total - 8, 5)
 
 
 def test_fixed_lengths_leave_nothing_to_chance():
   config = TextRowConfig(segment_length=8, shortest=8, segments=3)
   rng = np.random.default_rng(0)
   np.testing.assert_array_equal(draw_lengths(24, config, rng), [8, 8, 8])
-  np.testing.assert_array_equal(draw_lengths(11, config, rng), [8, 3, 0])
+  np.testing.assert_array_equal(draw_lengths(19, config, rng), [8, 8, 3])
+  np.testing.assert_array_equal(draw_lengths(16, config, rng), [8, 8, 0])
 
 
 def test_an_epoch_reads_every_piece_once_with_new_lengths():

@@ -3,11 +3,12 @@
 import gzip
 import json
 import lzma
+import shutil
 
 import numpy as np
 import pytest
 
-from lloco_jax.data.texts import read_texts, tokenize_texts
+from lloco_jax.data.texts import also_in, read_texts, tokenize_texts
 
 
 class Bytes:
@@ -93,6 +94,33 @@ def test_damaged_files_are_named(folder, tmp_path, name, content, sentence):
     tokenize_texts(folder, Bytes())
   # The next run does not find the half that was written.
   assert not list((tmp_path / 'cache/texts').glob('*'))
+
+
+def test_names_are_below_the_folder_and_what_is_hidden_is_not_read(
+  tmp_path, monkeypatch
+):
+  """So that `leave_out` never finds what it named under another name."""
+  monkeypatch.setenv('LLOCO_CACHE', str(tmp_path / 'cache'))
+  folder = tmp_path / 'texts'
+
+  def ids(*names):
+    shutil.rmtree(folder, ignore_errors=True)
+    for name, text in zip(names, ('one', 'two', 'three')):
+      (folder / name).parent.mkdir(parents=True, exist_ok=True)
+      (folder / name).write_text(text)
+    found = tokenize_texts(folder, Bytes(), ['private/'], progress=False)
+    return found.ids, found.fingerprint
+
+  first = ids('keep/x.txt', 'private/y.txt', '.git/z.txt')
+  second = ids('private/x.txt', 'public/y.txt')
+  assert first[0] == ('keep/x.txt',) and second[0] == ('public/y.txt',)
+  assert first[1] != second[1]
+  other = tmp_path / 'others'
+  (other / 'below').mkdir(parents=True)
+  (other / 'below/z.txt').write_text('two')
+  (other / 'a.txt').write_text('another')
+  assert also_in(other, folder) == ['below/z.txt']
+  assert also_in(other, tmp_path / 'nowhere') == []
 
 
 def test_nothing_to_read(folder, tmp_path):

@@ -18,13 +18,16 @@ class TextRowConfig:
 
   A row has `segments` segments of `shortest` to `segment_length` tokens, as
   many tokens in all as segments of the mean of the two; the last piece of a
-  document may have fewer, down to one segment and a token.
+  document may have fewer, down to two segments of `shortest`. Of a whole row
+  all runs of `substep` segments, if they divide it, have equally many, as in
+  the AutoCompressors' code; None is all of the row.
   """
 
   segment_length: int = 2048
   shortest: int = 1024
   segments: int = 4
   seed: int = 0
+  substep: int | None = None
 
   def __post_init__(self):
     if not 1 <= self.shortest <= self.segment_length:
@@ -51,14 +54,17 @@ def cut_pieces(
     config: of the rows.
 
   Returns:
-    (start, stop) of each piece. What is too short to be more than one segment
-    is in none.
+    (start, stop) of each piece. What is too short to be two segments, or the
+    one of a row, or an eighth of the longest, is in none: a row takes as long
+    however little it holds.
   """
+  least = min(config.segments, 2) * config.shortest
+  least = max(least, config.segment_length // 8)
   pieces = []
   for start, end in zip(bounds[:-1], bounds[1:]):
     for first in range(int(start), int(end), config.tokens):
       stop = min(first + config.tokens, int(end))
-      if stop - first > config.segment_length:
+      if stop - first >= least:
         pieces.append((first, stop))
   return pieces
 
@@ -71,6 +77,13 @@ def draw_lengths(
   Whole rows have no segment shorter than `shortest`; of a shorter one the
   last segment may be.
   """
+  substep = config.substep or config.segments
+  parts, rest = divmod(config.segments, substep)
+  if total == config.tokens and parts > 1 and not rest:
+    part = dataclasses.replace(config, segments=substep, substep=None)
+    if part.tokens * parts == total:
+      drawn = [draw_lengths(part.tokens, part, rng) for _ in range(parts)]
+      return np.concatenate(drawn)
   lengths = np.zeros(config.segments, np.int32)
   left = total
   for index in range(config.segments):
@@ -79,6 +92,8 @@ def draw_lengths(
     most = config.segment_length
     if total == config.tokens:
       most = min(most, left - behind * config.shortest)
+    elif not index and behind:
+      most = min(most, total - config.shortest)
     lengths[index] = min(rng.integers(least, most + 1), left)
     left -= lengths[index]
   return lengths

@@ -48,6 +48,8 @@ class TokenizedTexts:
 def text_files(path: str | pathlib.Path) -> list[pathlib.Path]:
   """The files of texts at a path: itself, or all below a folder, sorted.
 
+  Hidden files, and those in hidden folders, are none.
+
   Raises:
     FileNotFoundError: there is none.
   """
@@ -58,7 +60,9 @@ def text_files(path: str | pathlib.Path) -> list[pathlib.Path]:
   found = sorted(
     file
     for file in path.rglob('*')
-    if file.is_file() and file.name.endswith(known)
+    if file.is_file()
+    and file.name.endswith(known)
+    and not any(part.startswith('.') for part in file.relative_to(path).parts)
   )
   if not found:
     raise FileNotFoundError(
@@ -79,6 +83,22 @@ def find_texts(
   if str(path).startswith(_PREPARED):
     return PreparedTexts(str(path).removeprefix(_PREPARED))
   return text_files(path)
+
+
+def also_in(path: str | pathlib.Path, other: str | pathlib.Path) -> list[str]:
+  """Names of the files of texts at a path that are at the other as well.
+
+  Files count as the same where their bytes are. There are none where either
+  is no path of files, or not there.
+  """
+  try:
+    mine, theirs = find_texts(path), find_texts(other) if other else []
+  except FileNotFoundError:
+    return []
+  if not isinstance(mine, list) or not isinstance(theirs, list):
+    return []
+  known = {file_hash(file) for file in theirs}
+  return [_name(file, path) for file in mine if file_hash(file) in known]
 
 
 def read_texts(
@@ -119,13 +139,18 @@ def _all_documents(path) -> Iterator[Document]:
     for name, text in found:
       yield Document(name, text)
     return
-  folder = named_path(path)
   for file in found:
     if file.name.endswith(_LINES):
       yield from _documents(file)
     else:
-      name = file.name if file == folder else str(file.relative_to(folder))
+      name = _name(file, path)
       yield dataclasses.replace(read_document(file), id=name)
+
+
+def _name(file: pathlib.Path, path: str | pathlib.Path) -> str:
+  """A file's path below the folder that is read."""
+  folder = named_path(path)
+  return file.name if file == folder else file.relative_to(folder).as_posix()
 
 
 def tokenize_texts(
@@ -148,7 +173,7 @@ def tokenize_texts(
   if isinstance(found, PreparedTexts):
     content = found.content
   else:
-    content = [[file.name, file_hash(file)] for file in found]
+    content = [[_name(file, path), file_hash(file)] for file in found]
   fields = json.dumps([content, sorted(leave_out), tokenizer.fingerprint])
   key = hashlib.sha256(fields.encode()).hexdigest()[:32]
   cache = cache_folder() / 'texts'

@@ -62,7 +62,10 @@ def make_probes(
   size = text_tokens + target_tokens
   probes = []
   for document_id, tokens in documents:
-    count = min(per_document, len(tokens) // size)
+    if len(tokens) < size:
+      continue
+    # They are as far apart as the first is from the beginning.
+    count = min(per_document, max(len(tokens) // size - 1, 1))
     for start in np.linspace(0, len(tokens) - size, count + 1)[1:]:
       passage = np.asarray(tokens[int(start) : int(start) + size], np.int32)
       probes.append(

@@ -221,8 +221,8 @@ def compressor_loss(
     rarity, last: see `naming_loss`.
 
   Returns:
-    The loss in nats, times the number of what the first of answers, tokens of
-    text, vectors and taught tokens is there; and that number.
+    The loss in nats, times the tokens that are compressed; and their number,
+    so that microbatches of a step count by what they read, whatever they ask.
 
   Raises:
     ValueError: there is nothing to learn.
@@ -280,7 +280,7 @@ def compressor_loss(
       'The compressor has nothing to learn: ask questions, or give the '
       'weight language, naming or distillation.'
     )
-  number = terms[0][2]
+  number = jnp.sum(lengths).astype(jnp.float32)
   loss = sum(weight * total / count for weight, total, count in terms)
   return loss * number, number
 

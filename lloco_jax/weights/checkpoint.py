@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
@@ -46,8 +47,11 @@ def load(
   if quantize is not None:
     check_quantization(quantize)
   path = sources.resolve(name)
+  segment_length = Model.segment_length
   if path.is_dir():
     config = LlamaConfig.from_file(path / 'config.json')
+    fields = json.loads((path / 'config.json').read_text('utf-8'))
+    segment_length = fields.get('segment_length', segment_length)
     # First, so that its errors come before the long reading of weights.
     tokenizer = _folder_tokenizer(path, config)
     if shardings is None:
@@ -66,6 +70,7 @@ def load(
     tokenizer=tokenizer,
     name=str(name),
     fingerprint=sources.fingerprint(path),
+    segment_length=segment_length,
   )
 
 

@@ -99,7 +99,9 @@ def save_compressor(
   )
 
 
-def save_autocompressor(folder, params: dict, config, tokenizer) -> None:
+def save_autocompressor(
+  folder, params: dict, config, tokenizer, segment_length: int
+) -> None:
   """Writes a compressor that is a checkpoint of its own, with its tokenizer.
 
   Args:
@@ -107,6 +109,7 @@ def save_autocompressor(folder, params: dict, config, tokenizer) -> None:
     params: all of the base's, and the summary embeddings.
     config: with the summary fields.
     tokenizer: of the base.
+    segment_length: tokens of the longest segments it was trained on.
   """
   folder = pathlib.Path(folder)
   folder.mkdir(parents=True, exist_ok=True)
@@ -116,7 +119,7 @@ def save_autocompressor(folder, params: dict, config, tokenizer) -> None:
   if tokenizer.eos_id is not None:
     token = tokenizer.backend.id_to_token(tokenizer.eos_id)
     write_json(folder / 'tokenizer_config.json', {'eos_token': token})
-  save_params(folder, params, config)
+  save_params(folder, params, config, segment_length=segment_length)
 
 
 def read_fields(folder) -> dict:

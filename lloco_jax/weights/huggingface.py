@@ -91,12 +91,17 @@ def load_params(
 
 
 def save_params(
-  folder, params: dict, config: LlamaConfig, shard_bytes: int = 4 * 10**9
+  folder,
+  params: dict,
+  config: LlamaConfig,
+  shard_bytes: int = 4 * 10**9,
+  **fields,
 ) -> None:
   """Writes a checkpoint folder that this library and transformers load.
 
   The weights are one file, or shards of about `shard_bytes` bytes with their
-  index, so that no second copy of a large base is held in memory.
+  index, so that no second copy of a large base is held in memory. `fields` are
+  written to config.json besides.
 
   Raises:
     ValueError: the base is quantised.
@@ -128,7 +133,7 @@ def save_params(
     write_json(folder / f'{SAFETENSORS}.index.json', {'weight_map': weight_map})
     # A single file of an earlier save would go before the shards.
     (folder / SAFETENSORS).unlink(missing_ok=True)
-  fields = config.to_huggingface()
+  fields |= config.to_huggingface()
   fields['torch_dtype'] = np.dtype(params['norm']['scale'].dtype).name
   write_json(folder / 'config.json', fields)
 
