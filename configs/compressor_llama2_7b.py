@@ -18,8 +18,8 @@ What it costs, by operations (4 a parameter and position): 5.2e15 for the
 longest, 3,070 tokens; at half of an H100's peak 21 s a step, or 19 days.
 --config.data.shortest=1024 --config.data.segment_length=2048, the segments of
 the OPT models, pads a third instead. The argument is devices, as in ':80gb-8'.
-Nobody has run it with this program yet. On ':v5e-8' a gradient needs 8.4 of 15.75
-GiB a device, by the TPU's compiler (`plan`); one v5e is too small for it.
+Nobody has run it with this program yet. On ':v5e-8' a gradient needs 8.4 of
+15.75 GiB a device, by the TPU's compiler (`plan`); one v5e is likely too small.
 """
 
 from configs import common
