@@ -108,7 +108,7 @@ def _refuse_other_run(workdir: pathlib.Path, config: ConfigDict) -> None:
     )
   theirs['sets'] = {name: trained[name] for name in ours['sets']}
   for fields in (theirs, ours):
-    # What is trained is in the adapters' own.
+    # Of weights and data, which every set's evaluation reads and checks.
     fields.pop('fingerprints', None)
   refuse_other_config(workdir, theirs, ours, _ELSEWHERE)
 

@@ -108,7 +108,7 @@ def _texts(config: ConfigDict, tokenizer):
   if learnt < len(texts.tokens):
     said += (
       f', of which {len(texts.tokens) - learnt:,} are left out, in documents '
-      f'or ends of them that are too short for {min(rows.segments, 2)} segments'
+      f'or ends of them of fewer than {rows.fewest:,}'
     )
   print(f'{said}.', flush=True)
   return (
@@ -131,11 +131,11 @@ _SOURCES = {'passages': _passages, 'questions': _questions, 'texts': _texts}
 def text_rows(config: ConfigDict) -> TextRowConfig:
   """How a config cuts texts into rows."""
   return TextRowConfig(
-    config.data.segment_length,
-    config.data.shortest,
-    config.data.segments,
-    config.data.seed,
-    config.summary.substep,
+    segment_length=config.data.segment_length,
+    shortest=config.data.shortest,
+    segments=config.data.segments,
+    seed=config.data.seed,
+    substep=config.summary.substep,
   )
 
 

@@ -218,7 +218,7 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
   if chosen.compressor:
     # That of the workdir's own compressor stays.
     name = pathlib.Path(chosen.compressor).name.replace(':', '_')
-    if not chosen.compressor.startswith('shipped'):
+    if chosen.compressor.partition(':')[0] != 'shipped':
       # Folders of several runs are called alike.
       name += f'_{model.fingerprint[:8]}'
     report = workdir / f'evaluation_of_{name}'

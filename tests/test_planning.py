@@ -193,9 +193,7 @@ def test_an_evaluation_holds_the_base_as_well():
   """What was merged, of all that is quantised a second copy, or another."""
   config = read_config('configs/jsonl.py')
   config.model.compressor = str(COMPRESSOR)
-  untouched = functools.partial(
-    report._untouched, config, device=jax.devices()[0], placement=None
-  )
+  untouched = functools.partial(report._untouched, config)
   base, quantised = tiny_base(), tiny_base('int8')
   attention = base.params['layers']['self_attn']
   assert memory.shard_bytes(untouched(base)) == memory.shard_bytes(attention)

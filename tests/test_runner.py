@@ -7,7 +7,6 @@ import pytest
 from tiny_model import WIDTH, Characters, tiny_adapter, tiny_model
 
 import lloco_jax as lloco
-from lloco_jax import processes
 from lloco_jax.data.contexts import ContextKind
 from lloco_jax.data.documents import Document
 from lloco_jax.data.examples import Example
@@ -408,57 +407,6 @@ class Spaced(Characters):
     return '\n B. x\n'
 
 
-def test_seconds_of_answers_that_were_given_otherwise_are_unknown(
-  model, summaries, tmp_path
-):
-  def seconds(how):
-    (result,) = evaluate(
-      model, EXAMPLES[:1], DOCUMENTS, summaries,
-      [System('LLoCO', '', ContextKind.SUMMARIES)], PROMPT,
-      max_new_tokens=NEW, progress=False, cache=AnswerCache(tmp_path, how),
-    )  # fmt: skip
-    return result.seconds_to_first_token, result.seconds_per_answer
-
-  first = seconds('on a CPU')
-  assert None not in first
-  assert seconds('on a GPU') == (None, None)
-  assert seconds('on a CPU') == first
-
-
-def test_answers_are_kept_on_disk(
-  model, summaries, tmp_path, monkeypatch, capsys
-):
-  """And asked again where anything that they depend on is another."""
-  systems = [System('LLoCO', '', ContextKind.SUMMARIES, tiny_adapter(1))]
-
-  def answers(systems=systems, new=NEW, summaries=summaries, progress=False):
-    (result,) = evaluate(
-      model, EXAMPLES[:2], DOCUMENTS, summaries, systems, PROMPT,
-      max_new_tokens=new, progress=progress, cache=AnswerCache(tmp_path),
-    )  # fmt: skip
-    return result
-
-  first = answers()
-  asked = []
-  answer = runner.answer_all
-  monkeypatch.setattr(
-    runner, 'answer_all', lambda *rest: asked.append(1) or answer(*rest)
-  )
-  assert answers(progress=True) == first and not asked
-  assert capsys.readouterr().out.endswith(
-    ', 2 of them to prompts answered before\n'
-  )
-  answers(new=NEW + 1)
-  assert len(asked) == 2
-  answers([dataclasses.replace(systems[0], adapter=tiny_adapter(2))])
-  assert len(asked) == 4
-  answers(summaries={key: 2 * value for key, value in summaries.items()})
-  assert len(asked) == 6
-  for path in tmp_path.iterdir():
-    path.write_text(path.read_text()[:9])
-  assert answers().answers == first.answers and len(asked) == 8
-
-
 def test_another_document_that_no_question_is_about(model, summaries):
   (result,) = evaluate(
     model, EXAMPLES[:1], DOCUMENTS, summaries,
@@ -598,13 +546,3 @@ def test_programs_are_bounded_by_the_buckets():
   )  # fmt: skip
   # 4 questions behind 0, 64 or 96 slots.
   assert prefill._cache_size() == decode_in_place._cache_size() == 3
-
-
-def test_answers_that_another_process_alone_can_read_are_told(
-  tmp_path, monkeypatch
-):
-  """Or it would not run the programs that the others run."""
-  cache = AnswerCache(tmp_path)
-  monkeypatch.setattr(processes, 'agreed', lambda numbers: [True])
-  with pytest.raises(OSError, match='first process reads .*key.json'):
-    cache.find('key')

@@ -43,6 +43,13 @@ class TextRowConfig:
     """Tokens of a whole row."""
     return self.segments * (self.shortest + self.segment_length) // 2
 
+  @property
+  def fewest(self) -> int:
+    """Tokens that are worth a row, which takes as long however little it holds:
+    of two segments, or the one of a row, and an eighth of the longest."""
+    least = min(self.segments, 2) * self.shortest
+    return max(least, self.segment_length // 8)
+
 
 def cut_pieces(
   bounds: Sequence[int], config: TextRowConfig
@@ -54,17 +61,14 @@ def cut_pieces(
     config: of the rows.
 
   Returns:
-    (start, stop) of each piece. What is too short to be two segments, or the
-    one of a row, or an eighth of the longest, is in none: a row takes as long
-    however little it holds.
+    (start, stop) of each piece. What has fewer tokens than `config.fewest` is
+    in none.
   """
-  least = min(config.segments, 2) * config.shortest
-  least = max(least, config.segment_length // 8)
   pieces = []
   for start, end in zip(bounds[:-1], bounds[1:]):
     for first in range(int(start), int(end), config.tokens):
       stop = min(first + config.tokens, int(end))
-      if stop - first >= least:
+      if stop - first >= config.fewest:
         pieces.append((first, stop))
   return pieces
 

@@ -127,7 +127,9 @@ def make_plans(
         context = contexts.of(
           system.kind, group.document_ids, reserve, group.spans, system.around
         )
-        if _is_others_and_too_long(system, context, model.window - reserve):
+        others = system.kind is ContextKind.OTHER_SUMMARIES
+        if others and len(context) > model.window - reserve:
+          # They may be longer than the own, which fit.
           context = None
         if context is not None:
           check_room(
@@ -140,12 +142,6 @@ def make_plans(
         plan.append((group, context))
     plans.append(plan)
   return plans
-
-
-def _is_others_and_too_long(system, context, room: int) -> bool:
-  """Whether another document's summaries are longer than those asked about."""
-  others = system.kind is ContextKind.OTHER_SUMMARIES
-  return others and len(context) > room
 
 
 def _by_spans(group: Group, finder: Finder | None) -> list[Group]:

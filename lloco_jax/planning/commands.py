@@ -40,7 +40,7 @@ def add_plan(commands) -> None:
     help='plan this one; by default all that the config runs',
   )
   for name, what in (
-    ('context', 'summary vectors before a question'),
+    ('context', 'summary vectors before a question, if the window has room'),
     ('prompt', 'tokens of a question'),
   ):
     default = getattr(Sizes, name)
@@ -48,7 +48,7 @@ def add_plan(commands) -> None:
       f'--{name}',
       type=int,
       metavar='N',
-      help=f'{what} (default: {default}, as far as the window goes)',
+      help=f'{what} (default: {default})',
     )
   parser.set_defaults(action=_plan, takes_overrides=True)
 

@@ -23,7 +23,13 @@ from lloco_jax.planning.memory import (
   compile_program,
   memory_of,
 )
-from lloco_jax.planning.stages import STAGES, Sizes, lower_stage, make_base
+from lloco_jax.planning.stages import (
+  STAGES,
+  Base,
+  Sizes,
+  lower_stage,
+  make_base,
+)
 from lloco_jax.sharding import make_placement
 from lloco_jax.weights import peft
 from lloco_jax.weights.compressor import (
@@ -114,14 +120,15 @@ def make_plans(
       f'--context is {sizes["context"]}, and the window of {config.model.name} '
       f'{window} positions; give fewer.'
     )
+  untouched = ()
+  if not trains_compressor and set(stages).intersection(_EVALUATED):
+    untouched = _untouched(config, base)
   for stage in stages:
     chosen = dataclasses.replace(_sizes(config, stage, parts), **sizes)
     if stage == 'compress':
       check_compressor(base.config, chosen.segment)
     program = lower_stage(stage, base, chosen, config.remat)
-    beside = program.beside
-    if stage in _EVALUATED:
-      beside += _untouched(config, base, chips.devices[0], placement)
+    beside = program.beside + (untouched if stage in _EVALUATED else ())
     told = (stage, program.positions, program.flops)
     try:
       compiled = compile_program(program.lowered)
@@ -173,16 +180,13 @@ def _network(config):
   return dataclasses.replace(network, **summary_fields(read_fields(folder)))
 
 
-def _untouched(config, base, device, placement) -> tuple:
+def _untouched(config, base: Base) -> tuple:
   """What an evaluation holds of the base beside the compressor."""
   name, kind = config.model.name, config.model.quantize or None
-  if config.job == 'compressor':
-    return ()
   others = {x.base for x in _evaluations(config)} - {'', name}
+  place = base.lora, base.device, base.placement
   held = [
-    make_base(
-      read_config(other), config.model.dtype, kind, base.lora, device, placement
-    ).params
+    make_base(read_config(other), config.model.dtype, kind, *place).params
     for other in sorted(others)
   ]
   if not others and config.model.compressor:
