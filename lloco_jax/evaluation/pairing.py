@@ -208,7 +208,7 @@ def check_same(
     found: an answer to each example, by id, in each run.
   """
   a, b = found
-  for key in a.keys() & b.keys():
+  for key in (key for key in a if key in b):
     for name in ('question', 'references', 'document_id'):
       if getattr(a[key], name) != getattr(b[key], name):
         raise ValueError(

@@ -16,7 +16,7 @@ from lloco_jax.processes import all_did, is_first, wait_for_all
 
 CONFIG_FILE = 'config.json'
 # Processes go on from one step: that which all of them can read.
-_ELSEWHERE = OSError('another process cannot read it')
+_ANOTHERS_FAILURE = OSError('another process cannot read it')
 # They change how a run is watched and scored, and on what it runs, not what
 # it trains.
 IGNORED = frozenset(
@@ -184,7 +184,7 @@ class Checkpoints:
       except Exception as error:  # Orbax raises whatever its stores raise.
         failure = error
       if not all_did(failure is None):
-        damage = damage or (step, failure or _ELSEWHERE)
+        damage = damage or (step, failure or _ANOTHERS_FAILURE)
         continue
       refuse_other_config(self.folder.parent, theirs, self.config)
       refuse_other_config(
@@ -203,7 +203,7 @@ class Checkpoints:
       except Exception as error:
         failure = error
       if not all_did(failure is None):
-        damage = damage or (step, failure or _ELSEWHERE)
+        damage = damage or (step, failure or _ANOTHERS_FAILURE)
         continue
       self._set_aside_after(step)
       return step, restored['trainable'], restored['optimizer']
