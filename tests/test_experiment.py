@@ -249,6 +249,7 @@ def systems_of(outcome):
   return {system.name: system for system in outcome.systems}
 
 
+@pytest.mark.slow
 def test_retrieval_and_finetuning_on_the_text(folder, tmp_path):
   pytest.importorskip('bm25s', reason="needs the extra 'retrieval'")
   pytest.importorskip('wordllama', reason="needs the extra 'retrieval'")
@@ -345,6 +346,7 @@ def test_adapter_of_other_weights_is_refused(run, tmp_path):
     experiment.evaluate(config, tmp_path / 'w')
 
 
+@pytest.mark.slow
 def test_sampled_answers(run, tmp_path):
   config, workdir, before = run
   shutil.copytree(workdir, tmp_path / 'w')
