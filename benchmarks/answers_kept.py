@@ -31,6 +31,7 @@ from lloco_jax.evaluation.intervals import bootstrap_mean
 from lloco_jax.progress import Progress
 
 _WIDTH = 32  # Questions with answers are padded to its multiples.
+_MISSES = 1000  # In a row, by which an article is too short.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,11 @@ class Item:
 
 
 def read_items(args, tokenizer) -> list[Item]:
-  """Pieces of the articles in turn, somewhere in which is what is asked."""
+  """Pieces of the articles in turn, somewhere in which is what is asked.
+
+  Raises:
+    ValueError: an article has no such pieces.
+  """
   random = np.random.default_rng(args.seed)
   if args.tiny:
     articles = [
@@ -69,7 +74,7 @@ def read_items(args, tokenizer) -> list[Item]:
       )
       for article in objects(data, 'data')
     ]
-  items = []
+  items, misses = [], 0
   while len(items) < args.questions:
     name, paragraphs = articles[len(items) % len(articles)]
     first = random.integers(len(paragraphs))
@@ -84,7 +89,14 @@ def read_items(args, tokenizer) -> list[Item]:
     ids = [*before, *behind][start : start + args.tokens]
     own = ids[max(len(before) - start, 0) :]
     if len(ids) < args.tokens or answer not in tokenizer.decode(own):
+      misses += 1
+      if misses == _MISSES:
+        raise ValueError(
+          f"No piece of {args.tokens} tokens of '{name}' holds an answer; "
+          'lower --tokens.'
+        )
       continue
+    misses = 0
     items.append(
       Item(
         name,

@@ -423,9 +423,12 @@ def compressor(name):
   config.data.dataset = dataset()
   config.data.path = ''
   config.data.leave_out = ()
-  # Tokens of a segment; of texts they are drawn from `shortest` up.
+  # Tokens of a segment; of texts they are drawn from `shortest` up. Or each
+  # batch of texts has segments of the next of `segment_lengths` alone, and as
+  # many more rows, so that no position is padding.
   config.data.segment_length = 64
   config.data.shortest = 64
+  config.data.segment_lengths = ()
   config.data.segments = 2
   config.data.questions = 4
   # Rows whose vectors stand together before the questions about them.

@@ -99,28 +99,30 @@ def _texts(config: ConfigDict, tokenizer):
     raise ValueError(
       'config.data.path is empty; name the file or folder of the texts.'
     )
-  rows = text_rows(config)
+  kinds = text_rows(config)
+  for _, rows in kinds:
+    check_rows(rows, 'The number of rows of a batch')
   texts: TokenizedTexts = tokenize_texts(
     config.data.path, tokenizer, tuple(config.data.leave_out)
   )
-  said = f'{len(texts.ids):,} documents, {len(texts.tokens):,} tokens'
-  learnt = sum(stop - start for start, stop in cut_pieces(texts.bounds, rows))
-  if learnt < len(texts.tokens):
-    said += (
-      f', of which {len(texts.tokens) - learnt:,} are left out, in documents '
-      f'or ends of them of fewer than {rows.fewest:,}'
-    )
-  print(f'{said}.', flush=True)
+  print(f'{len(texts.ids):,} documents, {len(texts.tokens):,} tokens.')
+  for made, _ in kinds:
+    pieces = cut_pieces(texts.bounds, made)
+    left = len(texts.tokens) - sum(stop - start for start, stop in pieces)
+    if left:
+      print(
+        f'Of rows of {made.tokens:,} tokens {left:,} are left out, in '
+        f'documents or ends of them of fewer than {made.fewest:,}.'
+      )
+  batches = [
+    text_batches(texts.tokens, texts.bounds, made, rows, rows_here(rows))
+    for made, rows in kinds
+  ]
   return (
-    text_batches(
-      texts.tokens,
-      texts.bounds,
-      rows,
-      config.batch.rows,
-      rows_here(config.batch.rows),
-    ),
+    grain.MapDataset.mix(batches) if len(batches) > 1 else batches[0],
     [texts.tokens[:_COUNTED]],
-    rows.tokens,
+    # Each batch has as many, in more rows of shorter segments.
+    kinds[0][0].tokens * kinds[0][1] // config.batch.rows,
     texts.fingerprint,
   )
 
@@ -128,15 +130,33 @@ def _texts(config: ConfigDict, tokenizer):
 _SOURCES = {'passages': _passages, 'questions': _questions, 'texts': _texts}
 
 
-def text_rows(config: ConfigDict) -> TextRowConfig:
-  """How a config cuts texts into rows."""
-  return TextRowConfig(
-    segment_length=config.data.segment_length,
-    shortest=config.data.shortest,
-    segments=config.data.segments,
-    seed=config.data.seed,
-    substep=config.summary.substep,
-  )
+def text_rows(config: ConfigDict) -> list[tuple[TextRowConfig, int]]:
+  """How a config cuts texts into rows, and how many rows a batch has.
+
+  Of several kinds each batch is of the next.
+
+  Raises:
+    ValueError: a length or a setting is out of range.
+  """
+  longest = config.data.segment_length
+  kinds = []
+  for length in config.data.segment_lengths or (None,):
+    if length is not None and not 1 <= length <= longest:
+      raise ValueError(
+        f'config.data.segment_lengths has {length}; each must be from 1 to '
+        f'config.data.segment_length, {longest}.'
+      )
+    made = TextRowConfig(
+      segment_length=length or longest,
+      shortest=length or config.data.shortest,
+      segments=config.data.segments,
+      seed=config.data.seed,
+      substep=config.summary.substep,
+    )
+    # As many positions, whatever the length.
+    rows = config.batch.rows * longest // made.segment_length
+    kinds.append((made, rows))
+  return kinds
 
 
 def fields_of(kind, config: ConfigDict):

@@ -14,6 +14,7 @@ from lloco_jax.evaluation import probe_report
 from lloco_jax.evaluation.probes import make_probes, probe_losses
 from lloco_jax.finetuning.compressor import (
   Compressor,
+  check_same_lora,
   compressor_task,
   with_summary_tokens,
 )
@@ -30,7 +31,7 @@ from lloco_jax.runs import (
   versions,
 )
 from lloco_jax.sharding import to_host
-from lloco_jax.weights.checkpoint import load, load_tokenizer
+from lloco_jax.weights.checkpoint import load
 from lloco_jax.weights.compressor import (
   compressor_folder,
   fingerprint,
@@ -85,8 +86,6 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
     start_folder = compressor_folder(start_folder, config.model.name)
     read_fields(start_folder)
   _check_window(config, sources)
-  tokenizer = load_tokenizer(config.model.name)
-  batches, counted, tokens, fingerprints = mixture(config, sources, tokenizer)
   model = load(
     config.model.name, config.model.dtype, config.model.quantize or None
   )
@@ -97,6 +96,10 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
   start = None
   if start_folder:
     start = Compressor(*load_compressor(start_folder, model))
+    check_same_lora(start, lora)
+  tokenizer = model.need_tokenizer()
+  batches, counted, tokens, fingerprints = mixture(config, sources, tokenizer)
+  if start_folder:
     fingerprints['start'] = fingerprint(model, start_folder)
   rarity = None
   if config.summary.naming and config.summary.rarity:
@@ -330,7 +333,7 @@ def _check_window(config: ConfigDict, sources: list[str]) -> None:
     # Its teacher reads all of a row.
     whole = config.data.segments * length
     if sources == ['texts']:
-      whole = text_rows(config).tokens
+      whole = max(rows.tokens for rows, _ in text_rows(config))
     needed = max(needed, whole)
   window = base.max_position_embeddings
   if needed > window:

@@ -12,9 +12,10 @@ from test_experiment import changed, small_config, write_model
 
 from configs import common
 from lloco_jax import experiment
+from lloco_jax.compressor_data import mixture
 from lloco_jax.evaluation import probe_report
 from lloco_jax.finetuning.checkpoints import flat_config
-from lloco_jax.weights.checkpoint import load
+from lloco_jax.weights.checkpoint import load, load_tokenizer
 
 
 def flat(config):
@@ -98,6 +99,24 @@ def test_texts_are_learnt_and_what_is_kept_is_reported(
   )
   assert again['rows'][0]['losses'] != found['rows'][0]['losses']
   assert [row['tokens'] for row in again['rows']] == [0, 16, 0, 24]
+
+
+def test_batches_of_one_length_each_take_turns(config, tmp_path, capsys):
+  config.data.segment_lengths = (4, 12)
+  batches, *_ = mixture(config, ['texts'], load_tokenizer(config.model.name))
+  for step in range(6):
+    length, rows = ((4, 6), (12, 2))[step % 2]
+    batch = batches[step]
+    assert batch['segments'].shape == (rows, 2, length)
+    # Ends of documents alone are padded.
+    assert (batch['lengths'].sum(axis=1) == 2 * length).mean() >= 0.5
+  capsys.readouterr()
+  experiment.train(config, tmp_path / 'w')
+  assert 'Of rows of 24 tokens' in capsys.readouterr().out
+  fields = json.loads((tmp_path / 'w/compressor/compressor.json').read_text())
+  assert fields['tokens_trained'] == 2 * 2 * 24
+  lines = (tmp_path / 'w/training/metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line)['positions'] for line in lines] == [48, 48]
 
 
 def test_questions_of_a_data_set_take_turns_with_made_ones(
@@ -244,6 +263,8 @@ def test_configs_of_compressors_run_end_to_end(config, tmp_path, stage, capsys):
     ({'data__path': ''}, 'config.data.path is empty'),
     ({'data__leave_out': ('mine', 'theirs')}, 'leave_out names all'),
     ({'data__shortest': 13}, 'shortest is 13'),
+    ({'data__segment_lengths': (4, 13)}, 'lengths has 13; each must be from 1'),
+    ({'data__segment_lengths': (0,)}, 'lengths has 0; each must be from 1'),
     ({'data__leave_out': ('theirs/', 'his')}, "names 'his', but no document"),
     ({'summary__language': 0.0}, 'nothing to learn from texts'),
     (

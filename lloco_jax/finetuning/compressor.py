@@ -300,6 +300,18 @@ def _contexts(summaries, written, count: int):
   return vectors, jnp.sum(segments, axis=1) * each
 
 
+def check_same_lora(start: Compressor, lora: LoraConfig) -> None:
+  """Raises ValueError unless `lora` says what the adapter of `start` is."""
+  held = start.adapter
+  theirs = (held.rank, held.alpha, held.dropout, set(held.targets))
+  ours = (lora.rank, lora.alpha, lora.dropout, set(lora.targets))
+  if theirs != ours:
+    raise ValueError(
+      'The compressor to go on from has LoRA of rank, alpha, dropout and '
+      f'targets {theirs}, not {ours}; give the same.'
+    )
+
+
 def compressor_task(
   model: Model,
   lora: LoraConfig | None,
@@ -341,14 +353,7 @@ def compressor_task(
     )
 
   if start is not None:
-    held = start.adapter
-    theirs = (held.rank, held.alpha, held.dropout, set(held.targets))
-    ours = (lora.rank, lora.alpha, lora.dropout, set(lora.targets))
-    if theirs != ours:
-      raise ValueError(
-        'The compressor to go on from has LoRA of rank, alpha, dropout and '
-        f'targets {theirs}, not {ours}; give the same.'
-      )
+    check_same_lora(start, lora)
   else:
     start = init_compressor(model.params, config, lora, key)
   return Task(
