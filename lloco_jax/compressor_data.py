@@ -16,7 +16,7 @@ from lloco_jax.data.passages import (
   passage_batches,
 )
 from lloco_jax.data.text_rows import TextRowConfig, cut_pieces, text_batches
-from lloco_jax.data.texts import TokenizedTexts, tokenize_texts
+from lloco_jax.data.texts import TokenizedTexts, find_texts, tokenize_texts
 from lloco_jax.inputs import load_dataset
 from lloco_jax.runs import training_data
 from lloco_jax.sharding import check_rows, rows_here
@@ -26,7 +26,12 @@ _COUNTED = 2_000_000
 
 
 def source_names(config: ConfigDict) -> list[str]:
-  """The names in config.data.source; raises ValueError for another."""
+  """The names in config.data.source.
+
+  Raises:
+    ValueError: one is unknown, or the config lacks what it needs.
+    FileNotFoundError: there are no texts.
+  """
   names = config.data.source.split(',')
   for name in names:
     if name not in _SOURCES:
@@ -39,6 +44,12 @@ def source_names(config: ConfigDict) -> list[str]:
       "config.data.source has 'questions', but config.data.questions is 0; "
       'say how many are asked about a passage.'
     )
+  if 'texts' in names:
+    if not config.data.path:
+      raise ValueError(
+        'config.data.path is empty; name the file or folder of the texts.'
+      )
+    find_texts(config.data.path)
   return names
 
 
@@ -95,24 +106,22 @@ def _asked(config: ConfigDict, passage_of, tokens: int, hashed: str = ''):
 
 def _texts(config: ConfigDict, tokenizer):
   """As `_passages`, of plain texts."""
-  if not config.data.path:
-    raise ValueError(
-      'config.data.path is empty; name the file or folder of the texts.'
-    )
   kinds = text_rows(config)
   for _, rows in kinds:
     check_rows(rows, 'The number of rows of a batch')
   texts: TokenizedTexts = tokenize_texts(
     config.data.path, tokenizer, tuple(config.data.leave_out)
   )
-  print(f'{len(texts.ids):,} documents, {len(texts.tokens):,} tokens.')
+  said = f'{len(texts.ids):,} documents, {len(texts.tokens):,} tokens.'
+  print(said, flush=True)
   for made, _ in kinds:
     pieces = cut_pieces(texts.bounds, made)
     left = len(texts.tokens) - sum(stop - start for start, stop in pieces)
     if left:
       print(
-        f'Of rows of {made.tokens:,} tokens {left:,} are left out, in '
-        f'documents or ends of them of fewer than {made.fewest:,}.'
+        f'Of rows of {made.tokens:,} tokens: {left:,} tokens are left out, in '
+        f'documents or ends of them of fewer than {made.fewest:,}.',
+        flush=True,
       )
   batches = [
     text_batches(texts.tokens, texts.bounds, made, rows, rows_here(rows))

@@ -458,12 +458,19 @@ def test_compressor_is_trained_saved_and_applied(tmp_path):
   config.start = str(tmp_path / 'w/compressor')
   with pytest.raises(ValueError, match='summary_sharpness 2.0, not 1.0'):
     experiment.train(changed(config, summary__sharpness=1.0), tmp_path / 'v')
-  # Before the texts are looked for.
-  texts = {'data__source': 'texts', 'data__path': 'nowhere'}
+  # Before the texts are read, which is long work.
+  damaged = tmp_path / 'texts' / 'damaged.txt'
+  damaged.parent.mkdir()
+  damaged.write_bytes(b'\xff\xfe\xff')
+  texts = {'data__source': 'texts', 'data__path': str(damaged.parent)}
   with pytest.raises(ValueError, match='LoRA of rank, alpha'):
     experiment.train(changed(config, lora__rank=3, **texts), tmp_path / 'v')
-  with pytest.raises(FileNotFoundError, match='nowhere'):
+  with pytest.raises(ValueError, match='UTF-8'):
     experiment.train(changed(config, **texts), tmp_path / 'v')
+  # And their place before the base is loaded.
+  texts['data__path'] = 'nowhere'
+  with pytest.raises(FileNotFoundError, match='nowhere'):
+    experiment.train(changed(config, lora__rank=3, **texts), tmp_path / 'v')
   other = write_model(tmp_path / 'other', seed=1, summary_length=0)
   demo.model.name = str(other)
   with pytest.raises(ValueError, match='load that base'):
