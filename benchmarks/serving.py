@@ -97,7 +97,6 @@ def _requests(options: dict, width: int, seed: int) -> list:
 
 def engine(options: dict):
   """Answers all requests in each round."""
-  from lloco_jax.serving.bank import AdapterBank
   from lloco_jax.serving.engine import Engine
   from lloco_jax.serving.slots import Room
 
@@ -109,7 +108,8 @@ def engine(options: dict):
     room=Room(options['context'], options['prompt'], options['new_tokens']),
     slots=options['slots'],
     steps=options['steps'],
-    bank=AdapterBank(len(adapters), options['rank']),
+    capacity=len(adapters),
+    rank=options['rank'],
     stop_tokens=(),
   )
   # The stacked copy of the weights ends here.

@@ -1,6 +1,7 @@
 """The functions of `import lloco_jax as lloco`."""
 
 import functools
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +15,7 @@ from lloco_jax.compression.segments import (
 from lloco_jax.data.batches import IGNORED
 from lloco_jax.finetuning.loss import cross_entropy
 from lloco_jax.generation.decoding import decode, prefill
+from lloco_jax.generation.sampling import Sampling
 from lloco_jax.model import Model
 from lloco_jax.nn import autocompressor, llama
 from lloco_jax.nn.lora import Adapter, projection_shapes
@@ -69,12 +71,14 @@ def compress(
   single = ids.ndim == 1
   if single:
     ids = ids[None]
-    earlier = None if earlier is None else jnp.asarray(earlier)[None]
+  if earlier is not None:
+    earlier = jnp.asarray(earlier)
+    earlier = earlier[None] if single else earlier
   if segment_length is None:
     segment_length = model.segment_length
   lengths = split_length(ids.shape[1], segment_length, segment_lengths)
   check_compressor(model.config, max(lengths))
-  check_adapter(model, adapter)
+  _check_single('A compressor', model, adapter)
   if earlier is not None:
     _check_earlier(model, earlier, ids.shape[0])
   summaries = compress_ids(
@@ -104,7 +108,7 @@ def forward(
       none that can be used.
   """
   ids, context, single = _rows(model, ids, context)
-  _check_window(model.config, context.shape[1] + ids.shape[1])
+  _check_window(model, context.shape[1] + ids.shape[1])
   adapter_ids = check_adapter(model, adapter, adapter_ids, ids.shape[0])
   logits = _forward(
     model.params, model.config, ids, context, adapter, adapter_ids
@@ -146,10 +150,8 @@ def loss(model: Model, ids, labels, context=None, adapter=None) -> jax.Array:
       none that can be used.
   """
   ids, context, single = _rows(model, ids, context)
-  _check_window(model.config, context.shape[1] + ids.shape[1])
-  if adapter is not None and adapter.bank_size is not None:
-    raise ValueError('The loss is of one adapter, not of a bank of them.')
-  check_adapter(model, adapter)
+  _check_window(model, context.shape[1] + ids.shape[1])
+  _check_single('The loss', model, adapter)
   labels = np.asarray(labels)
   if not np.issubdtype(labels.dtype, np.integer):
     raise ValueError(f'labels are {labels.dtype}; give integers.')
@@ -197,7 +199,7 @@ def generate(
     temperature: 0 is greedy.
     top_p: see generation/sampling.py.
     seed: of the random choices.
-    stop_tokens: ids that end a row; the checkpoint's EOS by default.
+    stop_tokens: ids that end a row; the model's by default.
 
   Raises:
     ValueError: context, prompt and new tokens exceed the model's window, or
@@ -205,18 +207,19 @@ def generate(
   """
   ids, context, single = _rows(model, ids, context)
   config = model.config
-  if max_new_tokens < 1:
-    raise ValueError(f'max_new_tokens is {max_new_tokens}; it must be >= 1.')
-  if temperature < 0:
-    raise ValueError(f'temperature is {temperature}; it must be >= 0.')
-  if not 0 < top_p <= 1:
-    raise ValueError(f'top_p is {top_p}; it must be above 0 and at most 1.')
+  if not isinstance(max_new_tokens, numbers.Integral) or max_new_tokens < 1:
+    raise ValueError(
+      f'max_new_tokens is {max_new_tokens!r}; it must be a whole number, 1 or '
+      'more.'
+    )
+  sampling = Sampling(temperature, top_p, seed)
   batch, width = ids.shape
   size = context.shape[1]
-  _check_window(config, size + width, max_new_tokens)
   adapter_ids = check_adapter(model, adapter, adapter_ids, batch)
-  lengths = _per_row('lengths', lengths, batch, 1, width)[:, None]
+  lengths = _per_row('lengths', lengths, batch, 1, width)
   context_lengths = _per_row('context_lengths', context_lengths, batch, 0, size)
+  _check_window(model, int(max(context_lengths + lengths)), max_new_tokens)
+  lengths = lengths[:, None]
   first, cache = prefill(
     model.params,
     config,
@@ -230,7 +233,9 @@ def generate(
     model.decodes_stacked,
   )
   params, adapter = model.for_decoding(adapter)
-  stop = config.eos_token_ids if stop_tokens is None else tuple(stop_tokens)
+  if stop_tokens is None:
+    stop_tokens = model.stop_tokens
+  stop = tuple(sorted({int(token) for token in stop_tokens}))
   tokens = decode(
     params,
     config,
@@ -239,7 +244,7 @@ def generate(
     context_lengths[:, None] + lengths,
     adapter,
     adapter_ids,
-    jax.random.key(seed),
+    sampling.key,
     max_new_tokens,
     temperature,
     top_p,
@@ -248,15 +253,22 @@ def generate(
   return tokens[0] if single else tokens
 
 
-def _check_window(config, read: int, new: int = 0) -> None:
+def _check_window(model: Model, read: int, new: int = 0) -> None:
   """Raises ValueError when a row is longer than the model's window."""
-  window = config.max_position_embeddings
+  window = model.window
   if read + new > window:
     more = f' and {new} new tokens' if new else ''
     raise ValueError(
       f'Context and ids of {read} positions{more} exceed the {window} of the '
       'model; compress the context or ask for less.'
     )
+
+
+def _check_single(what: str, model: Model, adapter: Adapter | None) -> None:
+  """Raises ValueError for a bank, and for an adapter of another base."""
+  if adapter is not None and adapter.bank_size is not None:
+    raise ValueError(f'{what} takes one adapter, not a bank of them.')
+  check_adapter(model, adapter)
 
 
 def check_adapter(model: Model, adapter, adapter_ids=None, rows: int = 1):
@@ -298,11 +310,7 @@ def check_ids(model: Model, ids) -> np.ndarray:
     raise ValueError(
       f'ids are {ids.dtype}{list(ids.shape)}; give integers [T] or [B, T].'
     )
-  if ids.min() < 0 or ids.max() >= model.config.vocab_size:
-    raise ValueError(
-      f'Token id {ids.min() if ids.min() < 0 else ids.max()} is outside the '
-      f"model's vocabulary of {model.config.vocab_size}."
-    )
+  model.config.check_ids(ids, 'The input')
   return ids.astype(np.int32)
 
 
@@ -330,6 +338,21 @@ def _check_earlier(model: Model, earlier, rows: int) -> None:
       f'earlier is {list(shape)}; for {rows} rows of this model it must be '
       f'[{rows}, n, {width}], with n a multiple of {count}.'
     )
+  _check_finite('earlier', earlier)
+
+
+def _check_finite(name: str, vectors) -> None:
+  """Raises ValueError where vectors hold NaN; not while JAX traces them."""
+  if isinstance(vectors, jax.core.Tracer):
+    return
+  # Also where they are constants of what is traced.
+  with jax.ensure_compile_time_eval():
+    if jnp.isfinite(vectors).all():
+      return
+  raise ValueError(
+    f'{name} holds numbers that are not finite in {vectors.dtype}; compress '
+    'the documents again.'
+  )
 
 
 def _rows(model, ids, context):
@@ -347,6 +370,7 @@ def _rows(model, ids, context):
       f'The context is {list(context.shape)}; for {ids.shape[0]} rows of this '
       f'model it must be [{ids.shape[0]}, n, {width}].'
     )
+  _check_finite('The context', context)
   return ids, context, single
 
 

@@ -34,6 +34,15 @@ class Model:
     """Positions that a context, a question and its answer may take."""
     return self.config.max_position_embeddings + self.beyond
 
+  @property
+  def stop_tokens(self) -> tuple[int, ...]:
+    """Ids that end an answer: the config's, and the tokenizer's, which
+    finetuning ends answers with."""
+    ends = set(self.config.eos_token_ids)
+    if self.tokenizer is not None and self.tokenizer.eos_id is not None:
+      ends.add(self.tokenizer.eos_id)
+    return tuple(sorted(ends))
+
   def need_tokenizer(self):
     """The tokenizer; raises ValueError where the checkpoint has none."""
     if self.tokenizer is None:

@@ -1,6 +1,7 @@
 """The public functions: shapes, and what they say to unusable input."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import tiny
 from tiny import CONFIG, relative_error
 
 import lloco_jax as lloco
+from lloco_jax.generation.sampling import Sampling
 from lloco_jax.nn.lora import stack_adapters
 
 D, K = CONFIG.hidden_size, CONFIG.summary_length
@@ -94,10 +96,10 @@ REFUSED = {
   'real ids': (forward(ids=IDS * 1.0), r'float64\[2, 7\]; give integers'),
   'ids of three axes': (forward(ids=IDS[None]), r'int32\[1, 2, 7\]'),
   'an id too large': (forward(ids=IDS + 60), 'vocabulary of 61'),
-  'an id below zero': (generate(ids=IDS - 61), 'Token id -.* vocabulary'),
+  'an id below zero': (generate(ids=IDS - 61), 'token id -.* vocabulary'),
   'the id that is one too large': (
     forward(ids=np.array([61]), context=None),
-    'Token id 61 ',
+    'token id 61, ',
   ),
   'a context of too few rows': (forward(context=CONTEXT[:1]), r'\[2, n, 16\]'),
   'a context of another width': (
@@ -150,6 +152,32 @@ REFUSED = {
     'context_lengths.* 0 to 3',
   ),
   'a negative temperature': (generate(temperature=-1.0), 'temperature is -1'),
+  'a temperature that is no number': (
+    generate(temperature=float('nan')),
+    'temperature is nan',
+  ),
+  'a temperature that overflows': (
+    generate(temperature=1e-38),
+    'temperature is 1e-38; .* at least 1e-30',
+  ),
+  'a temperature of an array': (
+    generate(temperature=np.array([0.5])),
+    r'temperature is array\(\[0.5\]\); it must be a number',
+  ),
+  'a seed of more than 64 bits': (generate(seed=2**64), 'seed is'),
+  'half a token': (generate(max_new_tokens=2.5), 'max_new_tokens is 2.5'),
+  'a context that is not finite': (
+    generate(context=CONTEXT * np.nan),
+    'context holds numbers that are not finite in float32',
+  ),
+  'earlier vectors that are not finite': (
+    compress(earlier=CONTEXT * np.inf),
+    'earlier holds numbers that are not finite',
+  ),
+  'a compressor of several adapters': (
+    compress(adapter=BANK),
+    'A compressor takes one adapter, not a bank',
+  ),
   'a top_p above one': (generate(top_p=1.5), 'top_p is 1.5'),
   'a top_p of zero': (generate(top_p=0.0), 'top_p is 0.0'),
   'a bank without ids': (forward(adapter=BANK), 'needs adapter_ids'),
@@ -194,8 +222,49 @@ def test_unusable_input_is_refused_in_a_sentence(what):
   assert message[0].isupper() or message.split()[0].strip("'") in (
     'ids', 'labels', 'lengths', 'max_new_tokens', 'segment_length',
     'segment_lengths', 'context_lengths', 'adapter_ids', 'temperature',
-    'top_p', 'earlier',
+    'top_p', 'earlier', 'seed',
   )  # fmt: skip
+
+
+def test_padding_needs_no_window():
+  prompts = np.pad(IDS, ((0, 0), (0, 60)))
+  tokens = lloco.generate(
+    tiny.model(), prompts, CONTEXT, lengths=[7, 7], stop_tokens=()
+  )
+  expected = lloco.generate(tiny.model(), IDS, CONTEXT, stop_tokens=())
+  np.testing.assert_array_equal(tokens, expected)
+
+
+def test_positions_behind_the_window_count():
+  model = dataclasses.replace(tiny.model(), beyond=1)
+  tokens = lloco.generate(
+    model, IDS, CONTEXT, max_new_tokens=55, stop_tokens=()
+  )
+  assert tokens.shape == (2, 55)
+
+
+def test_an_answer_ends_with_the_tokenizers_eos():
+  """Finetuning ends answers with it, whatever config.json says."""
+  free = lloco.generate(tiny.model(), IDS[0], CONTEXT[0], stop_tokens=())
+  end = int(free[4])
+  tokenizer = types.SimpleNamespace(eos_id=end)
+  model = dataclasses.replace(tiny.model(), tokenizer=tokenizer)
+  first = free.tolist().index(end)
+  tokens = lloco.generate(model, IDS[0], CONTEXT[0]).tolist()
+  assert tokens == free.tolist()[:first] + [end] * (len(free) - first)
+
+
+def test_all_bits_of_a_seed_count():
+  def drawn(seed):
+    return lloco.generate(
+      tiny.model(), IDS, CONTEXT, temperature=2.0, seed=seed, stop_tokens=()
+    ).tolist()
+
+  seeds = (7, 7 + 2**40, 7 - 2**40, -7)
+  assert len({str(drawn(seed)) for seed in seeds}) == len(seeds)
+  assert (Sampling(seed=7).key == jax.random.key(7)).all()
+  large = Sampling(seed=2**32 - 1).key
+  assert (large == jax.random.key(np.uint32(2**32 - 1))).all()
 
 
 def test_the_window_is_enough_to_the_last_position():

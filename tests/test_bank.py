@@ -123,6 +123,12 @@ def test_numbers_that_are_not_finite_are_refused():
     AdapterBank().add('a', broken)
 
 
+@pytest.mark.parametrize('name', [None, 7])
+def test_names_that_no_request_can_give_are_refused(name):
+  with pytest.raises(ValueError, match=f'name of an adapter is {name}'):
+    AdapterBank().add(name, tiny.adapter())
+
+
 def test_hashes_are_of_what_an_adapter_computes():
   bank = AdapterBank()
   for name, adapter in ADAPTERS.items():

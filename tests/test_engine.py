@@ -16,7 +16,6 @@ import lloco_jax as lloco
 from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.nn.lora import merge_adapter
 from lloco_jax.serving import engine as engine_module
-from lloco_jax.serving.bank import AdapterBank
 from lloco_jax.serving.engine import Engine
 from lloco_jax.serving.requests import Request
 from lloco_jax.serving.slots import (
@@ -119,7 +118,7 @@ def test_eight_adapters_and_sixteen_contexts_as_each_row_alone():
 
 def test_adding_adapters_and_documents_changes_no_other_answer():
   """Adapters that fit the bank, and one that makes all of it grow."""
-  engine = make_engine([1], bank=AdapterBank(capacity=2, rank=2))
+  engine = make_engine([1], capacity=2, rank=2)
   first = request(1, adapter='1', max_new_tokens=12)
   running = engine.submit(first)
   engine.step()
@@ -246,6 +245,43 @@ def test_a_step_turns_no_keys():
   assert sizes and engine._slots.layers[0].key.size not in sizes
 
 
+@pytest.mark.parametrize('lobby_rows', [1, 3])
+def test_a_request_that_overflows_spoils_no_later_one(lobby_rows):
+  """Its keys and values stay where the next request is read."""
+  engine = make_engine([0], slots=3)
+  huge = jax.tree.map(lambda leaf: leaf * 1e25, adapter(1))
+  engine.add_adapter('huge', huge)
+  bad = request(9, adapter='huge', context=context(9, 90), ids=tiny.ids(9, 24))
+  for _ in range(lobby_rows):
+    engine.submit(bad)
+  engine.run()
+  layers = [np.asarray(layer.value) for layer in engine._lobby.layers]
+  assert not np.isfinite(layers).all()
+  short = [
+    request(seed, context=None, ids=tiny.ids(seed, 3), max_new_tokens=6)
+    for seed in range(3)
+  ]
+  for asked in (short, short[:1], short):
+    answers = [engine.submit(one) for one in asked]
+    engine.run()
+    assert [each.tokens for each in answers] == [alone(one) for one in asked]
+
+
+def test_adapters_are_finite_in_the_dtype_of_the_base():
+  half = jax.tree.map(lambda leaf: leaf.astype('float16'), MODEL.params)
+  engine = Engine(dataclasses.replace(MODEL, params=half), room=ROOM, slots=2)
+  large = adapter(1)
+  query = dict(large.weights['layers']['self_attn']['q_proj'])
+  query['b'] = query['b'].at[0, 0, 0].set(1e5)
+  attention = large.weights['layers']['self_attn'] | {'q_proj': query}
+  layers = large.weights['layers'] | {'self_attn': attention}
+  large = dataclasses.replace(large, weights={'layers': layers})
+  with pytest.raises(ValueError, match="'large' holds .* finite in float16"):
+    engine.add_adapter('large', large)
+  assert engine.adapters == []
+  make_engine().add_adapter('large', large)
+
+
 def test_stop_tokens_end_an_answer_and_are_not_in_it():
   asked = [request(seed, max_new_tokens=12) for seed in range(6)]
   free = [alone(one) for one in asked]
@@ -265,6 +301,18 @@ def test_the_checkpoint_says_where_to_stop():
   config = dataclasses.replace(CONFIG, eos_token_ids=(eos,))
   engine = Engine(dataclasses.replace(MODEL, config=config), room=ROOM, slots=3)
   assert list(engine.submit(one)) == alone(one, (eos,))
+
+
+def test_an_answer_is_iterated_on_after_an_error(monkeypatch):
+  engine = make_engine(steps=2)
+  one = request(1, max_new_tokens=9)
+  tokens = iter(engine.submit(one))
+  found = [next(tokens)]
+  with monkeypatch.context() as patch:
+    patch.setattr(engine_module, 'advance', None)
+    with pytest.raises(TypeError):
+      next(tokens)
+  assert found + list(tokens) == alone(one)
 
 
 def test_an_interrupt_loses_nothing(monkeypatch):
@@ -371,7 +419,7 @@ def test_a_request_in_two_places_is_answered_once(monkeypatch):
 def test_programs_are_as_many_as_the_buckets_say():
   for program in PROGRAMS:
     program.clear_cache()
-  engine = make_engine([0], bank=AdapterBank(capacity=4, rank=4))
+  engine = make_engine([0], capacity=4, rank=4)
   engine.warm_up()
   counts = [program._cache_size() for program in PROGRAMS]
   assert counts == [2, 2, 4, 1, 1]

@@ -108,7 +108,7 @@ def test_keys_of_a_step():
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    ({'temperature': -0.1}, 'temperature is -0.1; it must be >= 0'),
+    ({'temperature': -0.1}, 'temperature is -0.1; it must be 0, '),
     ({'temperature': float('nan')}, 'temperature is nan'),
     ({'top_p': 0.0}, 'top_p is 0.0; it must be above 0'),
     ({'top_p': 1.1}, 'top_p is 1.1'),

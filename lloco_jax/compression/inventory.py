@@ -152,12 +152,7 @@ def _tokenise(model, document, settings) -> tuple[np.ndarray, int]:
     raise ValueError(
       f"Document '{document.id}' has no tokens; remove it or give it a text."
     )
-  if ids.max() >= model.config.vocab_size:
-    raise ValueError(
-      f"Document '{document.id}' has the token id {ids.max()}, outside the "
-      f"model's vocabulary of {model.config.vocab_size}; the tokenizer is of "
-      'another checkpoint.'
-    )
+  model.config.check_ids(ids, f"Document '{document.id}'")
   kept = ids[: settings.token_cap]
   return kept, len(ids) - len(kept)
 

@@ -119,9 +119,7 @@ def evaluate(
   results = []
   for system, chosen, plan in zip(systems, models, plans):
     answers, began, again = [], time.monotonic(), 0
-    # Finetuning ends answers with the tokenizer's token.
-    ends = {*chosen.config.eos_token_ids, chosen.tokenizer.eos_id} - {None}
-    stop = sorted(ends)
+    stop = list(chosen.stop_tokens)
     unknown = []
     for group, context in plan:
       if context is None:

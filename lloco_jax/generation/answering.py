@@ -4,7 +4,7 @@ Lengths are padded to a few buckets, so that an evaluation compiles few
 programs; padding changes no answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import dataclasses
 import time
 
@@ -17,6 +17,7 @@ from lloco_jax.data.contexts import Context, context_bucket
 from lloco_jax.generation.decoding import decode_in_place, prefill
 from lloco_jax.generation.sampling import GREEDY, Sampling
 from lloco_jax.model import Model
+from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import embed
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.nn.placement import parts_in_use
@@ -109,17 +110,16 @@ def answer_all(
     asked: contexts, all of text or all of vectors, and their prompts.
     adapter: of the documents' group.
     max_new_tokens: tokens an answer.
-    stop_tokens: ids that end an answer; the checkpoint's EOS by default.
+    stop_tokens: ids that end an answer; the model's by default.
     sampling: how tokens are chosen, greedily by default.
     questions_per_row: prompts a row at most, up to 64.
     rows_at_a_time: rows that run together, whose caches share the memory; on
       a mesh the next number that its data axes divide.
 
   Raises:
-    ValueError: there are no prompts, one is empty, or context, prompt and
-      new tokens exceed the model's window.
+    ValueError: there are no prompts, one is empty, a token id is outside the
+      vocabulary, or context, prompt and new tokens exceed the model's window.
   """
-  config = model.config
   for name, number in (
     ('max_new_tokens', max_new_tokens),
     ('questions_per_row', questions_per_row),
@@ -136,8 +136,9 @@ def answer_all(
     check_room(
       model.window, len(each.context), longest, max_new_tokens, each.name
     )
+    check_tokens(model.config, each.context, each.prompts, each.name)
   if stop_tokens is None:
-    stop_tokens = config.eos_token_ids
+    stop_tokens = model.stop_tokens
   stop = tuple(sorted({int(token) for token in stop_tokens}))
   decoding = model.for_decoding(adapter)
   rows = _rows(asked, min(questions_per_row, QUESTION_BUCKETS[-1]))
@@ -202,6 +203,19 @@ def check_room(
     )
 
 
+def check_tokens(
+  config: LlamaConfig,
+  context: Context,
+  prompts: Iterable[Sequence[int]],
+  name: str,
+) -> None:
+  """Raises ValueError where a token id is outside the vocabulary."""
+  if context.is_text:
+    config.check_ids(context.values, f'The context of {name}')
+  for prompt in prompts:
+    config.check_ids(prompt, f'A prompt about {name}')
+
+
 def embed_contexts(model: Model, contexts: Sequence[Context]) -> jax.Array:
   """Contexts [B, C, D] in the model's dtype, padded to a bucket."""
   window = model.window
@@ -243,9 +257,8 @@ def _answer_rows(model, rows, adapter, decoding, steps, stop, sampling):
   ids, lengths, draws, context_lengths = map(
     place_rows, (ids, lengths, draws, context_lengths)
   )
-  key = jax.random.key(sampling.seed)
   keys = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)), (None, 0))(
-    key, draws
+    sampling.key, draws
   )
   context = embed_contexts(model, [row.context for row in rows])
 

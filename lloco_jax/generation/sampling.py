@@ -6,16 +6,19 @@ import numbers
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 # Tokens among which the likeliest is looked for one at a time.
 RUN = 128
+LEAST_TEMPERATURE = 1e-30
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
   """How tokens are chosen: `sample`'s settings, and the seed of its choices.
 
-  The seed is an integer of 64 bits with a sign.
+  A temperature above 0 is at least 1e-30, below which logits would overflow;
+  the seed is an integer of 64 bits with a sign.
 
   Raises:
     ValueError: a value is out of its range.
@@ -26,8 +29,15 @@ class Sampling:
   seed: int = 0
 
   def __post_init__(self):
-    if not self.temperature >= 0:
-      raise ValueError(f'temperature is {self.temperature}; it must be >= 0.')
+    for name in ('temperature', 'top_p'):
+      value = getattr(self, name)
+      if not isinstance(value, numbers.Real):
+        raise ValueError(f'{name} is {value!r}; it must be a number.')
+    if self.temperature != 0 and not self.temperature >= LEAST_TEMPERATURE:
+      raise ValueError(
+        f'temperature is {self.temperature}; it must be 0, which is greedy, or '
+        f'at least {LEAST_TEMPERATURE:g}.'
+      )
     if not 0 < self.top_p <= 1:
       raise ValueError(
         f'top_p is {self.top_p}; it must be above 0 and at most 1.'
@@ -37,6 +47,13 @@ class Sampling:
       raise ValueError(
         f'seed is {self.seed!r}; it must be an integer of 64 bits.'
       )
+
+  @property
+  def key(self) -> jax.Array:
+    """The key of the seed; of one below 2**32 that of `jax.random.key`."""
+    low, high = (np.uint32(self.seed >> bits & 0xFFFFFFFF) for bits in (0, 32))
+    key = jax.random.key(low)
+    return jax.random.fold_in(key, high) if high else key
 
 
 GREEDY = Sampling()

@@ -12,6 +12,7 @@ from lloco_jax.data.contexts import Context
 from lloco_jax.generation.answering import (
   WIDTH_MULTIPLE,
   check_room,
+  check_tokens,
   embed_contexts,
 )
 from lloco_jax.generation.decoding import Cache, join_heads, prefill
@@ -68,12 +69,12 @@ class Stream:
     prompt: token ids.
     adapter: of the documents' group.
     max_new_tokens: tokens at most.
-    stop_tokens: ids that end it; the checkpoint's EOS by default.
+    stop_tokens: ids that end it; the model's by default.
     name: what the context is of, for errors.
 
   Raises:
-    ValueError: the prompt is empty, or context, prompt and new tokens exceed
-      the model's window.
+    ValueError: the prompt is empty, a token id is outside the vocabulary, or
+      context, prompt and new tokens exceed the model's window.
   """
 
   def __init__(
@@ -92,12 +93,13 @@ class Stream:
     if max_new_tokens < 1:
       raise ValueError(f'max_new_tokens is {max_new_tokens}; it must be >= 1.')
     check_room(model.window, len(context), len(prompt), max_new_tokens, name)
+    check_tokens(config, context, [prompt], name)
     width = round_up(len(prompt), WIDTH_MULTIPLE)
     ids = np.zeros((1, 1, width), np.int32)
     ids[0, 0, : len(prompt)] = prompt
     embedded = embed_contexts(model, [context])
     self._steps = max_new_tokens
-    self._stop = config.eos_token_ids if stop_tokens is None else stop_tokens
+    self._stop = model.stop_tokens if stop_tokens is None else stop_tokens
     self._position = len(context) + len(prompt)
     self._slot = embedded.shape[1] + width
     self._reading = (

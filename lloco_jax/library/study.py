@@ -250,7 +250,7 @@ def _question(text: str) -> str:
 
 def _stops(base, tokenizer) -> list[int]:
   """Ids that end a question or an answer: of the end, and of a line's."""
-  stops = list(base.config.eos_token_ids)
+  stops = list(base.stop_tokens)
   for end in ('\n', '\n\n'):
     last = tokenizer.encode(end)[-1]
     if '\n' in tokenizer.decode([last]):

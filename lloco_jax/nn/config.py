@@ -4,6 +4,8 @@ import dataclasses
 import json
 import pathlib
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class RopeScaling:
@@ -81,20 +83,32 @@ class LlamaConfig:
           f'config.json: {name} is {found}; only {only} is supported.'
         )
     heads = fields['num_attention_heads']
+    kv_heads = fields.get('num_key_value_heads') or heads
+    if heads % kv_heads:
+      raise ValueError(
+        f'config.json: num_attention_heads is {heads}, which '
+        f'num_key_value_heads, {kv_heads}, does not divide.'
+      )
+    head_dim = fields.get('head_dim') or fields['hidden_size'] // heads
+    if head_dim % 2:
+      raise ValueError(
+        f'config.json: head_dim is {head_dim}; rotary positions need an even '
+        'one.'
+      )
     eos = fields.get('eos_token_id')
     if eos is None:
       eos = ()
     elif isinstance(eos, int):
       eos = (eos,)
-    theta = fields.get('rope_theta') or rope.get('rope_theta') or 10_000.0
+    theta = rope.get('rope_theta') or fields.get('rope_theta') or 10_000.0
     return cls(
       vocab_size=fields['vocab_size'],
       hidden_size=fields['hidden_size'],
       intermediate_size=fields['intermediate_size'],
       num_hidden_layers=fields['num_hidden_layers'],
       num_attention_heads=heads,
-      num_key_value_heads=fields.get('num_key_value_heads') or heads,
-      head_dim=fields.get('head_dim') or fields['hidden_size'] // heads,
+      num_key_value_heads=kv_heads,
+      head_dim=head_dim,
       max_position_embeddings=fields.get('max_position_embeddings', 2048),
       rms_norm_eps=fields.get('rms_norm_eps', 1e-6),
       rope_theta=float(theta),
@@ -134,6 +148,16 @@ class LlamaConfig:
       return cls.from_huggingface(fields)
     except KeyError as error:
       raise ValueError(f'{path} lacks the field {error}.') from error
+
+  def check_ids(self, ids, what: str) -> None:
+    """Raises ValueError where token ids of `what` are not in the vocabulary."""
+    ids = np.asarray(ids)
+    for worst in (ids.min(), ids.max()) if ids.size else ():
+      if not 0 <= worst < self.vocab_size:
+        raise ValueError(
+          f"{what} has the token id {worst}, outside the model's vocabulary of "
+          f'{self.vocab_size}; the tokenizer is of another checkpoint.'
+        )
 
   def to_huggingface(self) -> dict:
     """The fields of a `config.json` that `from_huggingface` reads back."""

@@ -72,20 +72,30 @@ class AdapterBank:
     index = self.id_of(name)
     return '' if index < 0 else self._hashes[index]
 
-  def add(self, name: str, adapter: Adapter) -> None:
+  def add(self, name: str, adapter: Adapter, dtype=np.float32) -> None:
     """Adds an adapter of the same base; one that is there already stays.
 
+    `dtype` is that in which it will be computed.
+
     Raises:
-      ValueError: it is a bank or not finite, or the name has another adapter.
+      ValueError: it is a bank or not finite in the dtype, or the name is no
+        string or has another adapter.
     """
+    if not isinstance(name, str):
+      raise ValueError(
+        f'The name of an adapter is {name!r}; requests name it by a string.'
+      )
     if adapter.bank_size is not None:
       raise ValueError(f"'{name}' is a bank of adapters; add them one by one.")
     weights = scaled_weights(adapter)
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(weights)):
+    if not all(
+      jnp.isfinite(jnp.asarray(leaf, dtype)).all()
+      for leaf in jax.tree.leaves(weights)
+    ):
       # 0 times them is not 0, so they would reach the rows of others.
       raise ValueError(
-        f"The adapter '{name}' holds numbers that are not finite; train it "
-        'again.'
+        f"The adapter '{name}' holds numbers that are not finite in "
+        f'{np.dtype(dtype).name}; train it again.'
       )
     digest = _hash(weights)
     if name in self._ids:

@@ -70,9 +70,11 @@ class Engine:
     room: the most that a request may have.
     slots: requests that are answered at a time.
     steps: tokens a slot generates between two looks at what is done.
-    bank: where the adapters go, an empty one.
+    capacity: adapters that there is room for, and
+    rank: theirs at most. Both double as they are exceeded, which compiles all
+      programs again.
     context_bytes: of contexts' keys and values that are kept.
-    stop_tokens: ids that end an answer; the checkpoint's EOS by default.
+    stop_tokens: ids that end an answer; the model's by default.
 
   Raises:
     ValueError: the room exceeds the model's window, or a number is below 1.
@@ -86,12 +88,13 @@ class Engine:
     room: Room | None = None,
     slots: int = 16,
     steps: int = 8,
-    bank: AdapterBank | None = None,
+    capacity: int = 4,
+    rank: int = 8,
     context_bytes: int = 2**30,
     stop_tokens=None,
   ):
     room = room or Room()
-    check_sizes(model.config, room, slots, steps)
+    check_sizes(model.window, room, slots, steps)
     self.room = room
     self.contexts = ContextCache(context_bytes)
     # For checks, without the weights.
@@ -99,9 +102,9 @@ class Engine:
     self._params = model.unstacked_params
     self._dtype = model.params['norm']['scale'].dtype
     self._steps = steps
-    stop = model.config.eos_token_ids if stop_tokens is None else stop_tokens
+    stop = model.stop_tokens if stop_tokens is None else stop_tokens
     self._stop = tuple(sorted({int(token) for token in stop}))
-    self._bank = bank or AdapterBank()
+    self._bank = AdapterBank(capacity, rank)
     self._fit_adapters()
     self._slots = self._empty(slots)
     self._running: list[_Job | None] = [None] * slots
@@ -127,7 +130,7 @@ class Engine:
 
   @property
   def programs(self) -> int:
-    """How many programs requests can need, while adapters fit the bank."""
+    """How many programs requests can need, while adapters fit."""
     contexts, prompts = len(self._context_sizes), len(self._prompt_sizes)
     return 2 * contexts + len({1, self._together}) * prompts + 2
 
@@ -135,10 +138,11 @@ class Engine:
     """Adds an adapter for requests to come; those that run do not notice.
 
     Raises:
-      ValueError: it is of another base, or the name has another adapter.
+      ValueError: it is of another base or not finite in the base's dtype, or
+        the name is none or has another adapter.
     """
     check_adapter(self._model, adapter)
-    self._bank.add(name, adapter)
+    self._bank.add(name, adapter, self._dtype)
     self._fit_adapters()
 
   def submit(self, request: Request) -> Answer:
@@ -213,8 +217,8 @@ class Engine:
   def warm_up(self) -> None:
     """Compiles all programs; call it before the first request.
 
-    Adapters that do not fit the bank's arrays compile them again, the first
-    one of all included, so add those that are known before.
+    Adapters that do not fit compile them again, the first one of all included,
+    so add those that are known before.
     """
     width = self._model.config.hidden_size
     for size in self._context_sizes:
@@ -307,7 +311,7 @@ class Engine:
       prompt_length=np.int32(len(job.ids)),
       new_tokens=np.int32(request.max_new_tokens),
       adapter_id=np.int32(adapter_id),
-      key=jax.random.key(sampling.seed),
+      key=sampling.key,
       temperature=np.float32(sampling.temperature),
       top_p=np.float32(sampling.top_p),
     )

@@ -61,6 +61,7 @@ class Answer:
     tokens: so far, without a stop token.
     done: no more will come.
     stopped: it is done because of a stop token.
+    advance: makes the engine go on by a step.
   """
 
   def __init__(self, request: Request, step: Callable[[], list]):
@@ -68,13 +69,24 @@ class Answer:
     self.tokens: list[int] = []
     self.done = False
     self.stopped = False
-    self._step = step
+    self.advance = step
 
   def __iter__(self) -> Iterator[int]:
-    given = 0
-    while given < len(self.tokens) or not self.done:
-      if given < len(self.tokens):
-        yield self.tokens[given]
-        given += 1
-      else:
-        self._step()
+    return _Tokens(self)
+
+
+class _Tokens(Iterator):
+  """The tokens of an answer; after an error of the engine it can go on."""
+
+  def __init__(self, answer: Answer):
+    self._answer = answer
+    self._given = 0
+
+  def __next__(self) -> int:
+    answer = self._answer
+    while self._given >= len(answer.tokens):
+      if answer.done:
+        raise StopIteration
+      answer.advance()
+    self._given += 1
+    return answer.tokens[self._given - 1]

@@ -57,9 +57,7 @@ class Room:
     return self.writing + max(self.new_tokens - 1, 1)
 
 
-def check_sizes(
-  config: LlamaConfig, room: Room, slots: int, steps: int
-) -> None:
+def check_sizes(window: int, room: Room, slots: int, steps: int) -> None:
   """Raises ValueError for a size below its least, or beyond the window."""
   least = {
     'slots': (slots, 1),
@@ -72,7 +70,6 @@ def check_sizes(
     if value < smallest:
       raise ValueError(f'{name} is {value}; it must be {smallest} or more.')
   needed = room.context + room.prompt + room.new_tokens
-  window = config.max_position_embeddings
   if needed > window:
     raise ValueError(
       f'A slot with a context of {room.context}, a prompt of {room.prompt} '
@@ -233,6 +230,10 @@ def read_prompts(
   prompt = jnp.where(column < length, query, UNSEEN)
   positions = Positions(query, jnp.concatenate([context, prompt], axis=1))
   cache = _read(slots.layers, entry.slot, room.context + ids.shape[1])
+  # What an earlier request left there may not be finite, and 0 times it is not
+  # 0.
+  known = (positions.key != UNSEEN)[:, None, :, None]
+  cache = jax.tree.map(lambda leaf: jnp.where(known, leaf, 0), cache)
   hidden, layers = hidden_states(
     params,
     config,
@@ -253,6 +254,8 @@ def read_prompts(
   stopped = _is_stop(tokens, stop_tokens)
   free = room.places - room.context - ids.shape[1]
   row = jnp.pad(positions.key, ((0, 0), (0, free)), constant_values=UNSEEN)
+  behind = ((0, 0), (0, 0), (0, free), (0, 0))
+  layers = jax.tree.map(lambda leaf: jnp.pad(leaf, behind), layers)
 
   def put(values, value):
     return values.at[entry.slot].set(value)
