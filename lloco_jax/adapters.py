@@ -2,17 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 import contextlib
+import dataclasses
+import hashlib
 import tempfile
 
 import jax
 import numpy as np
 
+from lloco_jax.compression.corpus import compressor_fingerprint
 from lloco_jax.data.contexts import Context
 from lloco_jax.data.examples import Example, check_examples
 from lloco_jax.data.prompts import PLAIN, Prompt
+from lloco_jax.finetuning.checkpoints import claim_workdir
 from lloco_jax.finetuning.loop import TrainingConfig, train
 from lloco_jax.finetuning.optimizer import OptimizerConfig
 from lloco_jax.finetuning.questions import (
+  Row,
   check_questions,
   check_rows,
   question_rows,
@@ -59,38 +64,84 @@ def finetune(
 
   Raises:
     ValueError: there is nothing to learn, a document has no summaries, a row
-      exceeds the model's window, or `remat` is unknown.
+      exceeds the model's window, an argument is out of range, or `workdir` is
+      of another call.
     FloatingPointError: the loss is not finite.
   """
   if remat not in REMAT_POLICIES:
     raise ValueError(
       f"remat is '{remat}'; it must be one of {', '.join(REMAT_POLICIES)}."
     )
+  for name, number in (
+    ('epochs', epochs),
+    ('questions_per_row', questions_per_row),
+  ):
+    if number < 1:
+      raise ValueError(f'{name} is {number}; it must be 1 or more.')
   check_examples(examples, summaries)
   window = model.window
   rows = question_rows(
     examples, model.need_tokenizer(), prompt, questions_per_row
   )
-  check_questions(rows, window)
+  check_questions(rows, model.config, window)
   check_rows(rows, {key: len(each) for key, each in summaries.items()}, window)
-  vectors = {key: np.asarray(each) for key, each in summaries.items()}
+  vectors = {
+    key: _vectors(key, each, model.config.hidden_size)
+    for key, each in summaries.items()
+  }
+  lora = lora or LoraConfig()
 
   def context_of(document_ids, reserve):
     return Context(np.concatenate([vectors[key] for key in document_ids]))
 
   training = TrainingConfig(
-    steps=max(epochs * len(rows), 1),
+    steps=epochs * len(rows),
     seed=seed,
     checkpoint_every=50,
     tensorboard=False,
     optimizer=OptimizerConfig(learning_rate, warmup_ratio=0.04),
   )
-  adapter = init_adapter(
-    model.config, lora or LoraConfig(), jax.random.key(seed)
-  )
+  adapter = init_adapter(model.config, lora, jax.random.key(seed))
   batches = row_batches(rows, context_of, 1, seed, window)
   with contextlib.ExitStack() as stack:
     if workdir is None:
       workdir = stack.enter_context(tempfile.TemporaryDirectory())
+    claim_workdir(
+      workdir,
+      {
+        'lora': dataclasses.asdict(lora),
+        'training': dataclasses.asdict(training),
+        'questions': _questions_hash(rows),
+        'summaries': _summaries_hash(rows, vectors),
+        'model': compressor_fingerprint(model),
+      },
+    )
     task = question_task(model, adapter, batches, remat)
     return train(task, training, workdir)
+
+
+def _vectors(document_id: str, summaries, width: int) -> np.ndarray:
+  vectors = np.asarray(summaries)
+  if vectors.ndim != 2 or vectors.shape[1] != width:
+    raise ValueError(
+      f"The summaries of document '{document_id}' are {list(vectors.shape)}; "
+      f'for this model they must be [n, {width}].'
+    )
+  return vectors
+
+
+def _questions_hash(rows: Sequence[Row]) -> str:
+  asked = [(row.document_ids, row.questions) for row in rows]
+  return hashlib.sha256(repr(asked).encode()).hexdigest()
+
+
+def _summaries_hash(
+  rows: Sequence[Row], vectors: Mapping[str, np.ndarray]
+) -> str:
+  """Of the documents that are asked about."""
+  digest = hashlib.sha256()
+  for name in sorted({name for row in rows for name in row.document_ids}):
+    value = vectors[name]
+    digest.update(f'{name!r}{value.shape}{value.dtype}'.encode())
+    digest.update(np.ascontiguousarray(value).tobytes())
+  return digest.hexdigest()

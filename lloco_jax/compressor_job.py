@@ -335,10 +335,24 @@ def _check_window(config: ConfigDict, sources: list[str]) -> None:
     if sources == ['texts']:
       whole = max(rows.tokens for rows, _ in text_rows(config))
     needed = max(needed, whole)
+  if config.data.questions and sources != ['texts']:
+    _check_contexts(config, base.max_position_embeddings)
   window = base.max_position_embeddings
   if needed > window:
     raise ValueError(
       f'Rows of {config.data.segments} segments of {length} tokens and '
       f"{summary} vectors take {needed} positions, more than the base's "
       f'{window}; lower config.data.segments or segment_length.'
+    )
+
+
+def _check_contexts(config: ConfigDict, window: int) -> None:
+  """Raises ValueError where passages and their questions exceed the window."""
+  data = config.data
+  vectors = data.passages_per_context * data.segments * config.summary.length
+  if vectors + data.width > window:
+    raise ValueError(
+      f'A context of {data.passages_per_context} passages has {vectors} '
+      f'vectors, and with {data.width} positions of questions exceeds the '
+      f"base's {window}; lower config.data.passages_per_context."
     )

@@ -1,6 +1,7 @@
 """The job that compresses documents and finetunes on them."""
 
 from collections.abc import Sequence
+import math
 import pathlib
 
 import jax
@@ -112,9 +113,11 @@ def train_adapters(
   """
   lora = LoraConfig(**config.lora.to_dict())
   # Weights may take minutes to read.
-  for name in config.adapters:
-    if config.start[name]:
-      peft.find_adapter(config.start[name])
+  starts = {
+    f'start_{name}': peft.fingerprint(place)
+    for name, place in config.start.items()
+    if place
+  }
   model = load_model(config.model)
   store_settings(model, CompressionConfig(config.compression.segment_length))
   window = model.window
@@ -136,16 +139,16 @@ def train_adapters(
     for *asked, new_tokens in asked_later
     for row in rows_of(*asked)
   ]
-  check_questions(rows, window)
+  check_questions(rows, model.config, window)
   if later:
-    check_questions(later, window)
+    check_questions(later, model.config, window)
   training = training_of(config, len(rows))
   key = jax.random.key(config.training.seed)
   first = {
     name: _first_adapter(config, name, model, lora, key)
     for name in config.adapters
   }
-  claim(workdir, config, model, dataset)
+  claim(workdir, config, model, dataset, **starts)
   summaries = summaries_of(
     config,
     workdir,
@@ -237,15 +240,15 @@ def _first_adapter(config, name, model, lora, key) -> Adapter:
   adapter = peft.load_adapter(
     place, model.config, model.fingerprint, model.name
   )
-  sizes = [
-    (each.rank, each.alpha, sorted(each.targets)) for each in (adapter, lora)
-  ]
-  if sizes[0] != sizes[1]:
-    rank, alpha, targets = sizes[0]
+  sizes = [(each.rank, sorted(each.targets)) for each in (adapter, lora)]
+  # That of an rsLoRA adapter is a root, which nobody writes in full.
+  same_alpha = math.isclose(adapter.alpha, lora.alpha, rel_tol=1e-4)
+  if sizes[0] != sizes[1] or not same_alpha:
+    rank, targets = sizes[0]
     raise ValueError(
       f"The adapter {place} that '{name}' starts from has rank {rank}, alpha "
-      f'{alpha:g} and the targets {", ".join(targets)}; set config.lora to '
-      'these.'
+      f'{adapter.alpha:g} and the targets {", ".join(targets)}; set '
+      'config.lora to these.'
     )
   return adapter.replace(dropout=lora.dropout)
 

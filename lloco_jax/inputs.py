@@ -41,6 +41,10 @@ _LIMITS = (
 )
 
 
+_NOT_OF_REPORTS = ('path', 'part', 'train_examples', 'validation_examples')
+_NOT_OF_REPORTS += ('validation_share', 'teach_every_answer')
+
+
 def load_model(config: ConfigDict) -> Model:
   """What compresses, and is finetuned; raises what `load_models` does.
 
@@ -160,6 +164,14 @@ def check_dataset(config: ConfigDict, evaluated: str = 'validation') -> None:
       f'config.data.validation_share is {config.validation_share}; it must be '
       'between 0 and 1, or 0 for no division.'
     )
+  if config.source == 'reports':
+    for name in _NOT_OF_REPORTS:
+      if config[name]:
+        raise ValueError(
+          f'config.data.{name} is {config[name]!r}, but the reports are made '
+          'anew and do not take it; for a folder of your own use '
+          '--config=configs/jsonl.py --config.data.path=FOLDER.'
+        )
   if config.source in ('reports', 'needle'):
     return
   if config.source not in _SOURCES:

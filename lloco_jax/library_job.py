@@ -133,7 +133,7 @@ def _lesson(config: ConfigDict, library: Library, group: str) -> _Lesson:
     if entry.group == group and entry.name in asked
   }
   window = library.model.window
-  check_questions(rows, window)
+  check_questions(rows, library.model.config, window)
   check_rows(rows, {n: each.vectors for n, each in entries.items()}, window)
   about = sorted((name, entry.key) for name, entry in entries.items())
   digest = hashlib.sha256(repr((pairs, about)).encode()).hexdigest()

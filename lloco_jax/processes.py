@@ -25,14 +25,16 @@ def start_processes() -> None:
   """
   if jax.distributed.is_initialized():
     return
-  numbers = {
-    argument: int(os.environ[name])
-    for argument, name in (
-      ('num_processes', 'LLOCO_PROCESSES'),
-      ('process_id', 'LLOCO_PROCESS'),
-    )
-    if name in os.environ
-  }
+  numbers = {}
+  for argument, name in (
+    ('num_processes', 'LLOCO_PROCESSES'),
+    ('process_id', 'LLOCO_PROCESS'),
+  ):
+    said = os.environ.get(name, '0')
+    if not said.isdecimal():
+      raise ValueError(f"{name} is '{said}'; it must be a number.")
+    if name in os.environ:
+      numbers[argument] = int(said)
   try:
     jax.distributed.initialize(**numbers)
   except ValueError as error:

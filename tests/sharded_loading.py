@@ -95,7 +95,7 @@ def main(folder: pathlib.Path):
   (folder / 'config.json').write_text(
     '{"vocab_size": 11, "hidden_size": 8, "intermediate_size": 36,'
     '"num_hidden_layers": 2, "num_attention_heads": 4,'
-    '"num_key_value_heads": 2, "head_dim": 3}'
+    '"num_key_value_heads": 2, "head_dim": 4}'
   )
   model = load(folder, quantize='int8', shardings=tree)
   assert jax.tree.map(lambda leaf: leaf.sharding, model.params) == tree

@@ -6,9 +6,12 @@ import jax
 import numpy as np
 import pytest
 from test_experiment import small_config, write_model
+import tiny
+from tiny_model import tiny_model
 
 import lloco_jax as lloco
 from lloco_jax import adapters, experiment, inputs
+from lloco_jax.data.examples import Example
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.nn.lora import LoraConfig
 
@@ -55,6 +58,50 @@ def test_questions_without_summaries_are_refused(folder):
   dataset = inputs.load_dataset(small_config(folder).data)
   with pytest.raises(ValueError, match='document'):
     lloco.finetune(model, dataset.splits['train'], {})
+
+
+def test_a_workdir_belongs_to_one_call(tmp_path):
+  """The same call goes on from it; any other is refused."""
+  model = tiny_model()
+  one = {
+    'examples': [Example('q', 'who?', ('ab',), ('d',))],
+    'summaries': {'d': tiny.normal(1, 4, model.config.hidden_size)},
+    'lora': LoraConfig(2, 4.0, 0.0),
+    'workdir': tmp_path,
+  }
+  first = lloco.finetune(model, **one)
+  # Summaries that nothing asks about are not part of it.
+  more = one['summaries'] | {'e': tiny.normal(2, 4, model.config.hidden_size)}
+  again = lloco.finetune(model, **{**one, 'summaries': more})
+  jax.tree.map(np.testing.assert_array_equal, first.weights, again.weights)
+  others = (
+    {'examples': [Example('q', 'who?', ('xy',), ('d',))]},
+    {'summaries': {'d': tiny.normal(3, 4, model.config.hidden_size)}},
+    {'lora': LoraConfig(2, 64.0, 0.0)},
+    {'epochs': 4},
+    {'prompt': Prompt(question='{question} Well:')},
+  )
+  for other in others:
+    with pytest.raises(ValueError, match='another config .* another workdir'):
+      lloco.finetune(model, **{**one, **other})
+
+
+@pytest.mark.parametrize(
+  'fields, said',
+  [
+    ({'epochs': 0}, 'epochs is 0'),
+    ({'questions_per_row': 0}, 'questions_per_row is 0'),
+    ({'summaries': {'d': np.zeros((4, 15))}}, r"'d' are \[4, 15\]; .* \[n, 16"),
+    ({'summaries': {'d': np.zeros((1, 4, 16))}}, r'are \[1, 4, 16\]'),
+  ],
+)
+def test_bad_arguments_are_refused(fields, said):
+  one = {
+    'examples': [Example('q', 'who?', ('ab',), ('d',))],
+    'summaries': {'d': np.zeros((4, 16), np.float32)},
+  }
+  with pytest.raises(ValueError, match=said):
+    lloco.finetune(tiny_model(), **{**one, **fields})
 
 
 def test_what_the_backward_pass_keeps_can_be_chosen(folder, monkeypatch):

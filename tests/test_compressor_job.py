@@ -283,6 +283,14 @@ def test_configs_of_compressors_run_end_to_end(config, tmp_path, stage, capsys):
       },
       'take 2100 positions, more than the base',
     ),
+    (
+      {
+        'data__source': 'passages,texts',
+        'data__questions': 1,
+        'data__passages_per_context': 500,
+      },
+      'of 500 passages has 2000 vectors, and with .* base',
+    ),
     ({'batch__rows': 500}, 'fewer than the 500 of a batch'),
     ({'evaluation__reader': 'me'}, "reader is 'me'; .* base, compressor"),
     ({'evaluation__segments': ()}, r'segments is \(\)'),

@@ -1,5 +1,8 @@
 """The finetuning job: what it begins with, and what it refuses early."""
 
+import json
+
+import jax
 import numpy as np
 from official_files import write_lines
 import pytest
@@ -55,6 +58,30 @@ def test_a_run_goes_on_from_an_adapter(model, tmp_path):
         atol=1e-6,
       )
   assert found.dropout == config.lora.dropout
+  # Of another adapter in its place nothing would be seen in the workdir.
+  peft.save_adapter(
+    tmp_path / 'start', jax.tree.map(np.negative, adapter), 'tiny'
+  )
+  with pytest.raises(ValueError, match='start_lloco was'):
+    experiment.train(config, tmp_path / 'w')
+
+
+def test_a_run_goes_on_from_an_rslora_adapter(model, tmp_path):
+  """Its alpha is a root: the message's digits are enough."""
+  start(tmp_path / 'start', model)
+  path = tmp_path / 'start/adapter_config.json'
+  fields = json.loads(path.read_text()) | {'use_rslora': True}
+  path.write_text(json.dumps(fields))
+  config = config_of(model)
+  config.start.lloco = str(tmp_path / 'start')
+  with pytest.raises(ValueError, match='rank 8, alpha 45.2548 and'):
+    experiment.train(config, tmp_path / 'w')
+  config.lora.alpha = 45.2548
+  experiment.train(config, tmp_path / 'w')
+  saved = json.loads(
+    (tmp_path / 'w/adapters/lloco/adapter_config.json').read_text()
+  )
+  assert saved['lora_alpha'] == 16 * 8**0.5
 
 
 def test_an_adapter_of_another_size_is_refused_before_compression(

@@ -21,7 +21,7 @@ CONFIG = LlamaConfig(
   num_hidden_layers=2,
   num_attention_heads=4,
   num_key_value_heads=2,
-  head_dim=3,
+  head_dim=4,
   max_position_embeddings=32,
 )
 
@@ -206,6 +206,25 @@ def test_torch_files(tmp_path, stored, sharded, zipped):
   assert_same(params, tree_of(plain, CONFIG))
 
 
+def test_torch_parameters_and_dtypes(tmp_path):
+  torch = need_torch()
+  tensors = {
+    name: torch.nn.Parameter(torch.from_numpy(value))
+    for name, value in tensors_of(CONFIG).items()
+  }
+  path = tmp_path / 'pytorch_model.bin'
+  torch.save(tensors, path)
+  params = huggingface.load_params(tmp_path, CONFIG)
+  assert_same(params, tree_of(tensors_of(CONFIG), CONFIG))
+  small = {
+    name: value.detach().to(torch.float8_e4m3fn)
+    for name, value in tensors.items()
+  }
+  torch.save(small, path)
+  with pytest.raises(ValueError, match='bin: .* stored as torch.float8'):
+    huggingface.load_params(tmp_path, CONFIG)
+
+
 def test_torch_files_keep_bfloat16(tmp_path):
   torch = need_torch()
   tensors = tensors_of(CONFIG)
@@ -286,10 +305,21 @@ def test_implied_tensors_are_passed_over(tmp_path):
   assert_same(params, tree_of(tensors, config))
 
 
+@pytest.mark.parametrize('rows', [11, 10])
+def test_a_head_that_is_not_the_tied_embedding_is_refused(tmp_path, rows):
+  config = dataclasses.replace(CONFIG, tie_word_embeddings=True)
+  tensors = tensors_of(config)
+  head = tensors['model.embed_tokens.weight'][:rows].copy()
+  head[-1, -1] += 1
+  write(tmp_path, tensors | {'lm_head.weight': head})
+  with pytest.raises(ValueError, match='lm_head.weight other than the embed'):
+    huggingface.load_params(tmp_path, config)
+
+
 @pytest.mark.parametrize(
   'name, shape, reason',
   [
-    ('model.layers.0.self_attn.q_proj.bias', (12,), 'attention_bias'),
+    ('model.layers.0.self_attn.q_proj.bias', (16,), 'attention_bias'),
     ('embed_summary.weight', (3, 8), 'summary_length is 0'),
     ('model.layers.2.input_layernorm.weight', (8,), 'does not have'),
     ('score.weight', (2, 8), 'does not have'),
@@ -432,12 +462,14 @@ def test_save_over_an_earlier_save(tmp_path, first, second):
   assert_same(huggingface.load_params(tmp_path, CONFIG), new)
 
 
-def test_saved_folder_loads_in_transformers(tmp_path):
+@pytest.mark.parametrize('shard_bytes', [10**9, 500])
+def test_saved_folder_loads_in_transformers(tmp_path, shard_bytes):
   torch = need_torch()
   import transformers
 
   tensors = tensors_of(CONFIG)
-  huggingface.save_params(tmp_path, tree_of(tensors, CONFIG), CONFIG)
+  params = tree_of(tensors, CONFIG)
+  huggingface.save_params(tmp_path, params, CONFIG, shard_bytes)
   model = transformers.LlamaForCausalLM.from_pretrained(
     tmp_path, dtype=torch.float32
   )

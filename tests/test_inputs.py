@@ -158,6 +158,11 @@ def test_a_split_that_cannot_be_fetched_is_told_before_any_is():
     ),
     ({'validation_share': 1.5}, 'config.data.validation_share is 1.5'),
     ({'train_examples': -1}, 'config.data.train_examples is -1'),
+    ({'source': 'reports', 'part': ''}, 'path is .* made anew'),
+    (
+      {'source': 'reports', 'part': '', 'path': '', 'train_examples': 3},
+      'train_examples is 3, but the reports are made anew',
+    ),
   ],
 )
 def test_bad_settings_are_refused(tmp_path, fields, message):

@@ -233,6 +233,9 @@ def test_banks_that_cannot_be():
     ({'targets': ('q_proj', 'lm_head')}, "'lm_head'"),
     ({'targets': ()}, 'targets are empty'),
     ({'rank': 0}, 'rank is 0'),
+    ({'alpha': 0.0}, 'alpha is 0'),
+    ({'dropout': 1.0}, 'dropout is 1'),
+    ({'dropout': -0.1}, 'dropout is -0.1'),
   ],
 )
 def test_lora_configs_that_cannot_be(fields, said):

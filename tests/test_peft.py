@@ -275,6 +275,7 @@ def test_targets_that_do_not_fit(folder, targets, message):
     {'layers_to_transform': [0]},
     {'layer_replication': [[0, 1]]},
     {'init_lora_weights': 'pissa'},
+    {'corda_config': {'corda_method': 'kpm'}},
     {'lora_bias': True},
     {'a_switch_of_next_year': True},
     {'peft_type': 'IA3'},
@@ -323,6 +324,23 @@ def test_tensor_too_many(folder):
   change_tensors(folder, lambda tensors: tensors | extra)
   with pytest.raises(ValueError, match='holds base_model.model.lm_head.weight'):
     peft.load_adapter(folder, CONFIG)
+
+
+def test_a_matrix_under_two_names_is_refused(folder):
+  def double(tensors):
+    name = KEY.format(1, 'B')
+    other = name.replace('model.model.layers', 'model.layers')
+    assert other != name
+    return tensors | {other: 2 * tensors[name]}
+
+  change_tensors(folder, double)
+  with pytest.raises(ValueError, match='lora_B of q_proj in layer 1 a second'):
+    peft.load_adapter(folder, CONFIG)
+
+
+def test_how_a_began_does_not_matter(folder):
+  change_fields(folder, init_lora_weights='eva', eva_config={'rho': 2.0})
+  assert peft.load_adapter(folder, CONFIG).rank == 3
 
 
 def test_numbers_that_are_not_finite(folder):

@@ -292,22 +292,29 @@ def test_an_epoch_compiles_as_many_programs_as_buckets(tmp_path, monkeypatch):
   assert all(jax.tree.leaves(changed))
 
 
+@pytest.mark.parametrize('pair', [([61], [2]), ([1], [2, 61])])
+def test_token_ids_outside_the_vocabulary_are_refused(pair):
+  row = Row(('0',), [([1], [2]), pair], ('known', 'strange'))
+  with pytest.raises(ValueError, match="'strange' has the token id 61, out"):
+    check_questions([row], tiny.CONFIG, 7)
+
+
 def test_rows_that_exceed_the_window_are_refused():
   """A question by itself too; what fits exactly is not."""
   rows, counts = rows_of(2, 1), {'0': 9, '1': 30}
-  check_questions(rows, 7)
+  check_questions(rows, tiny.CONFIG, 7)
   check_rows(rows, counts, 37)
   # As it is asked: prompts of 4 tokens, to which answers of 3 are known.
   asked = [row.to_answer(5) for row in rows]
   with pytest.raises(ValueError, match=r"'1-0' \(9\) exceed the window of 38"):
     check_rows(asked, counts, 38)
   with pytest.raises(ValueError, match='no training examples'):
-    check_questions([], 7)
+    check_questions([], tiny.CONFIG, 7)
   with pytest.raises(ValueError, match="example '0-0' takes 7 .* of 6"):
-    check_questions(rows, 6)
+    check_questions(rows, tiny.CONFIG, 6)
   row = Row(('2',), [([1], [2]), ([1, 1], [2, 3])], ('short', 'long'))
   with pytest.raises(ValueError, match="example 'long' takes 4 .* of 3"):
-    check_questions([row], 3)
+    check_questions([row], tiny.CONFIG, 3)
   with pytest.raises(
     ValueError, match=r"of 1 \(30 positions\) .*'1-0' .* of 36"
   ):

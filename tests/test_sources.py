@@ -228,6 +228,7 @@ def hub(tmp_path, monkeypatch):
   [
     (['model.safetensors', 'pytorch_model.bin'], False),
     (['pytorch_model-00001-of-00002.bin'], True),
+    (['pytorch_model.bin', 'onnx/decoder.safetensors'], True),
   ],
 )
 def test_hub_prefers_safetensors(hub, tmp_path, files, torch):

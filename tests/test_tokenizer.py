@@ -266,9 +266,14 @@ def test_end_of_sequence_that_does_not_exist(tmp_path):
   path.write_text('{"eos_token": "</s>"}')
   with pytest.raises(ValueError, match="the eos_token '</s>'"):
     Tokenizer.from_folder(tmp_path)
-  path.write_text('{')
-  with pytest.raises(ValueError, match='tokenizer_config.json is not valid'):
-    Tokenizer.from_folder(tmp_path)
+  for text, said in (
+    ('{', 'is not valid'),
+    ('[]', 'holds no JSON object'),
+    ('{"eos_token": 2}', 'eos_token is 2; it must be the text'),
+  ):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f'tokenizer_config.json:? {said}'):
+      Tokenizer.from_folder(tmp_path)
 
 
 def test_folder_without_tokenizer(tmp_path):

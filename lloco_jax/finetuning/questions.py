@@ -7,6 +7,7 @@ al. 2024, section 3.2). The loss sees the answers alone.
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import itertools
 
 import grain
 import jax
@@ -21,6 +22,7 @@ from lloco_jax.finetuning.distillation import divergence
 from lloco_jax.finetuning.loop import Task
 from lloco_jax.finetuning.loss import cross_entropy, predicting_states
 from lloco_jax.model import Model
+from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.llama import embed
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.sharding import place_tree, rows_sharding
@@ -81,8 +83,14 @@ def question_rows(
   ]
 
 
-def check_questions(rows: Sequence[Row], window: int) -> None:
-  """Raises ValueError for no rows, and for a question beyond the window."""
+def check_questions(
+  rows: Sequence[Row], config: LlamaConfig, window: int
+) -> None:
+  """Raises ValueError where rows cannot be learnt.
+
+  That is where there are none, a question exceeds the window, or a token id is
+  outside the vocabulary.
+  """
   if not rows:
     raise ValueError('There are no training examples.')
   for row in rows:
@@ -92,6 +100,8 @@ def check_questions(rows: Sequence[Row], window: int) -> None:
         f'positions with its answer, more than the window of {window}; '
         'shorten it or leave it out.'
       )
+    for name, pair in zip(row.example_ids, row.questions, strict=True):
+      config.check_ids([*itertools.chain(*pair)], f"Example '{name}'")
 
 
 def check_rows(

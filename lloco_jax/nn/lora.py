@@ -47,6 +47,12 @@ class LoraConfig:
       )
     if self.rank < 1:
       raise ValueError(f'LoRA rank is {self.rank}; it must be 1 or more.')
+    if not self.alpha > 0:
+      raise ValueError(f'LoRA alpha is {self.alpha}; it must be above 0.')
+    if not 0 <= self.dropout < 1:
+      raise ValueError(
+        f'LoRA dropout is {self.dropout}; it must be 0 or more, and below 1.'
+      )
 
 
 @struct.dataclass

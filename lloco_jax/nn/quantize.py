@@ -61,19 +61,12 @@ def quantize_params(params: dict, kind: str = 'int8') -> dict:
     kernel, scale = _quantize(projection['kernel'])
     return {**projection, 'kernel': kernel, 'scale': scale}
 
-  return _with_projections(params, one)
-
-
-def dequantize_params(params: dict) -> dict:
-  """A quantised base with float kernels again, in the dtype of its norms."""
-  dtype = params['norm']['scale'].dtype
-
-  def one(projection):
-    rest = {name: projection[name] for name in projection if name != 'scale'}
-    wide = projection['kernel'] * projection['scale'][..., None, :]
-    return {**rest, 'kernel': wide.astype(dtype)}
-
-  return _with_projections(params, one)
+  layers = dict(params['layers'])
+  for block in _BLOCKS:
+    layers[block] = {
+      name: one(projection) for name, projection in layers[block].items()
+    }
+  return {**params, 'layers': layers}
 
 
 def scaled_matmul(x, kernel, scale):
@@ -112,12 +105,3 @@ def turned_matmul(x, kernel, scale):
 
 # Jitted, so that no float copy of the stacked kernels is made.
 _quantize = jax.jit(quantize_kernel)
-
-
-def _with_projections(params: dict, change) -> dict:
-  layers = dict(params['layers'])
-  for block in _BLOCKS:
-    layers[block] = {
-      name: change(projection) for name, projection in layers[block].items()
-    }
-  return {**params, 'layers': layers}

@@ -75,18 +75,22 @@ def load_params(
   dtype = layout.numpy_dtype(dtype)
   places = layout.slots(config)
   files = weight_files(folder)
-  tensors = {}
+  tensors, head = {}, None
   for path in files:
     for name, tensor in open_tensors(path).items():
       if name not in places and f'model.{name}' in places:
         name = f'model.{name}'
       if name in tensors:
         raise ValueError(f'{path} holds {name} a second time.')
-      if not _is_implied(name, config):
+      if name == 'lm_head.weight' and config.tie_word_embeddings:
+        head = tensor
+      elif not name.endswith('rotary_emb.inv_freq'):
         tensors[name] = tensor
   source = files[0] if len(files) == 1 else folder
   shapes = {name: tensor.shape for name, tensor in tensors.items()}
   layout.check(places, shapes, source)
+  if head is not None:
+    _check_tied(source, tensors['model.embed_tokens.weight'], head)
   return streaming.load_leaves(places, tensors, dtype, quantize, shardings)
 
 
@@ -121,16 +125,18 @@ def save_params(
       shards.append({})
       size = int(np.prod(slot.shape)) * itemsize
     shards[-1][name] = slot
-  weight_map, count = {}, len(shards)
+  weight_map, total, count = {}, 0, len(shards)
   for number, shard in enumerate(shards, 1):
     name = f'model-{number:05}-of-{count:05}.safetensors'
     if count == 1:
       name = SAFETENSORS
     weight_map.update(dict.fromkeys(shard, name))
     tensors = {key: layout.take(params, slot) for key, slot in shard.items()}
+    total += sum(tensor.nbytes for tensor in tensors.values())
     write_safetensors(folder / name, tensors)
   if count > 1:
-    write_json(folder / f'{SAFETENSORS}.index.json', {'weight_map': weight_map})
+    index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
+    write_json(folder / f'{SAFETENSORS}.index.json', index)
     # A single file of an earlier save would go before the shards.
     (folder / SAFETENSORS).unlink(missing_ok=True)
   fields |= config.to_huggingface()
@@ -201,11 +207,20 @@ def _shards(index: pathlib.Path) -> list[pathlib.Path]:
   return paths
 
 
-def _is_implied(name: str, config: LlamaConfig) -> bool:
-  """Whether a tensor repeats what the config already says."""
-  if name.endswith('rotary_emb.inv_freq'):
-    return True
-  return name == 'lm_head.weight' and config.tie_word_embeddings
+def _check_tied(source, embedding: Tensor, head: Tensor) -> None:
+  """Raises ValueError where a head is not the embedding that it is tied to."""
+  rows = 4096
+  same = head.shape == embedding.shape and all(
+    np.array_equal(head.read(part), embedding.read(part))
+    for start in range(0, head.shape[0], rows)
+    for part in [slice(start, min(start + rows, head.shape[0]))]
+  )
+  if not same:
+    raise ValueError(
+      f'{source} holds an lm_head.weight other than the embedding, but '
+      'config.json says that they are tied; set tie_word_embeddings to false '
+      'there to use it, or remove it from the file.'
+    )
 
 
 def _open_safetensors(path: pathlib.Path) -> dict[str, Tensor]:
@@ -257,12 +272,13 @@ def _open_torch(path: pathlib.Path) -> dict[str, Tensor]:
       f'{path} is not a dictionary of tensors by name; save the state_dict of '
       'the model itself.'
     )
+  floats = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
   tensors = {}
   for name, value in loaded.items():
-    _check_float(path, name, value.dtype.is_floating_point, value.dtype)
+    _check_float(path, name, value.dtype in floats, value.dtype)
 
     def read(index=..., value=value):
-      value = value[index]
+      value = value.detach()[index]
       if value.dtype == torch.bfloat16:
         bits = value.contiguous().view(torch.int16).numpy()
         return bits.view(ml_dtypes.bfloat16)

@@ -1,5 +1,6 @@
 """Adapter folders of PEFT, read and written without torch or peft."""
 
+import hashlib
 import json
 import math
 import pathlib
@@ -33,6 +34,7 @@ _READ += ('use_rslora', 'bias', 'init_lora_weights')
 # What says nothing about the weights; any other field that is set is refused.
 _SILENT = ('auto_mapping', 'base_model_name_or_path', 'inference_mode')
 _SILENT += ('task_type', 'revision', 'peft_version', 'ensure_weight_tying')
+_SILENT += ('eva_config',)  # how A was initialised
 # Key of the metadata of the weights.
 _BASE = 'base_fingerprint'
 # PEFT's initialisations that leave the base as it is.
@@ -53,6 +55,16 @@ def find_adapter(folder) -> pathlib.Path:
       f"There is no adapter '{folder}': that is neither a folder, as train.py "
       'leaves under adapters/ in its workdir, nor a hub name like owner/name.'
     ) from error
+
+
+def fingerprint(folder) -> str:
+  """Identifies an adapter by the content of its files; raises as `load_adapter`
+  where one is missing."""
+  folder = find_adapter(folder)
+  _read_config(folder)
+  digest = hashlib.sha256((folder / CONFIG).read_bytes())
+  digest.update(sources.file_hash(_weights_file(folder)).encode())
+  return digest.hexdigest()
 
 
 def load_adapter(
@@ -78,7 +90,8 @@ def load_adapter(
   rank, alpha = fields['r'], float(fields['lora_alpha'])
   if fields.get('use_rslora'):
     alpha *= math.sqrt(rank)  # PEFT divides by sqrt(r) here, not by r
-  tensors, path = _open_weights(folder)
+  path = _weights_file(folder)
+  tensors = huggingface.open_tensors(path)
   _check_base(path, fields, base_fingerprint, base_name)
   targets = _targets(folder, fields, tensors, config)
   shapes = projection_shapes(config)
@@ -98,6 +111,11 @@ def load_adapter(
     wanted = (rank, inputs) if key[2] == 'A' else (outputs, rank)
     if tensor.shape != wanted:
       raise ValueError(_misshapen(path, key, tensor.shape, wanted))
+    if key in found:
+      raise ValueError(
+        f'{path} holds lora_{key[2]} of {key[1]} in layer {key[0]} a second '
+        f'time, as {name}; save the adapter again.'
+      )
     found[key] = tensor
   missing = sorted(expected - set(found))
   if missing:
@@ -273,10 +291,10 @@ def _targets(folder, fields: dict, tensors, config: LlamaConfig) -> list[str]:
   return [name for name, chosen in layers.items() if chosen]
 
 
-def _open_weights(folder: pathlib.Path):
+def _weights_file(folder: pathlib.Path) -> pathlib.Path:
   for name in (WEIGHTS, TORCH_WEIGHTS):
     if (folder / name).is_file():
-      return huggingface.open_tensors(folder / name), folder / name
+      return folder / name
   raise FileNotFoundError(
     f'{folder / WEIGHTS} is missing: an adapter is a folder with {CONFIG} '
     f'and {WEIGHTS}.'

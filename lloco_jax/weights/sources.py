@@ -228,7 +228,8 @@ def _from_hub(name: str, weights: bool) -> pathlib.Path:
     if not weights:
       return pathlib.Path(folder)
   patterns = list(_HUB_FILES)
-  if not any(name.endswith('.safetensors') for name in held):
+  top = [name for name in held if '/' not in name]
+  if not any(name.endswith('.safetensors') for name in top):
     patterns.append('*.bin')
   with _hub_errors(name):
     return pathlib.Path(

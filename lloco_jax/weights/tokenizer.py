@@ -163,11 +163,18 @@ def _named_eos(folder: pathlib.Path) -> str | None:
     if not path.is_file():
       continue
     try:
-      token = json.loads(path.read_text(encoding='utf-8')).get('eos_token')
+      fields = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
       raise ValueError(f'{path} is not valid JSON: {error}.') from error
+    if not isinstance(fields, dict):
+      raise ValueError(f'{path} holds no JSON object; download it again.')
+    token = fields.get('eos_token')
     if isinstance(token, dict):
       token = token.get('content')
+    if not isinstance(token, str | None):
+      raise ValueError(
+        f'{path}: eos_token is {token!r}; it must be the text of a token.'
+      )
     if token is not None:
       return token
   return None
