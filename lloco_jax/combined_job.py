@@ -29,7 +29,7 @@ from lloco_jax.finetuning_job import (
   train_adapters,
 )
 from lloco_jax.inputs import check_dataset
-from lloco_jax.runs import announce
+from lloco_jax.runs import announce, workdir_of
 from lloco_jax.weights import peft
 
 # An evaluation may have them from elsewhere, or more or fewer of them.
@@ -44,8 +44,6 @@ def finetune_combined(config: ConfigDict, workdir=None) -> None:
   """
   check_adapters(config)
   parts = _experiments(config)
-  for part in parts.values():
-    evaluation_settings(part.evaluation)
   dataset = join({name: _load(part, name) for name, part in parts.items()})
   taught, later = [], []
   for name, part in parts.items():
@@ -69,7 +67,7 @@ def evaluate_combined(config: ConfigDict, workdir=None) -> dict[str, Results]:
     FileNotFoundError: an adapter has not been trained.
     ValueError, OSError: the config, a data set or the workdir is unusable.
   """
-  workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
+  workdir = workdir_of(config, workdir)
   parts = _experiments(config)
   _refuse_other_run(workdir, config)
   found = {}
@@ -117,12 +115,14 @@ def _experiments(config: ConfigDict) -> dict[str, ConfigDict]:
   """The experiment of every set, whose data all have a place.
 
   Raises:
-    ValueError: one has not; no other is fetched before that is told.
+    ValueError: one has not, or cannot be evaluated so; nothing is fetched
+      before that is told.
   """
   parts = {name: experiment_of(config, name) for name in config.sets}
   for name, part in parts.items():
     with _named(name):
       check_dataset(part.data, part.evaluation.split)
+      evaluation_settings(part.evaluation)
   return parts
 
 
@@ -138,7 +138,9 @@ def _named(name: str):
   try:
     yield
   except (ValueError, OSError) as error:
-    said = str(error).replace('config.data.', f'config.sets.{name}.data.')
+    said = str(error)
+    for field in ('data', 'evaluation'):
+      said = said.replace(f'config.{field}.', f'config.sets.{name}.{field}.')
     # Others may be of kinds that are not made of a sentence alone.
     if said == str(error):
       raise

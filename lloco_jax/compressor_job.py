@@ -186,7 +186,9 @@ def evaluate_compressor(config: ConfigDict, workdir=None) -> None:
     chosen.path, base.need_tokenizer(), tuple(chosen.leave_out)
   )
   probes = make_probes(texts, size, chosen.target, chosen.probes_per_document)
-  learnt = also_in(chosen.path, config.data.path)
+  learnt = also_in(
+    chosen.path, config.data.path, chosen.leave_out, config.data.leave_out
+  )
   if learnt:
     print(
       f'Of the files to evaluate on, {len(learnt)} are among those to train on '

@@ -11,13 +11,16 @@ from lloco_jax.data.examples import Dataset
 from lloco_jax.data.prompts import Prompt
 from lloco_jax.evaluation import report, results, runner, scoring, systems
 from lloco_jax.evaluation.answer_cache import AnswerCache
+from lloco_jax.evaluation.plans import check_groups, group_examples
 from lloco_jax.evaluation_settings import evaluation_settings
+from lloco_jax.finetuning.checkpoints import IGNORED
 from lloco_jax.finetuning_job import adapter_folder, examples_of, load_data
 from lloco_jax.inputs import load_base, load_models
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.processes import is_first
 from lloco_jax.runs import announce, claim, device, versions
 from lloco_jax.weights import peft
+from lloco_jax.weights.published import read_config
 
 
 def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
@@ -38,35 +41,55 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     )
   dataset = load_data(config)
   examples = examples_of(dataset, config.evaluation.split)
+  metric = config.evaluation.metric
+  scores = {
+    name: scoring.SCORES[name]
+    for name in sorted(
+      {*runner.COMMON_METRICS, *scoring.reported_scores(metric)}
+    )
+  }
+  for example in examples:
+    for score in scores.values():
+      score('', example.answers)
   workdir = announce(config, workdir)
   folders = _adapter_folders(config, workdir, dataset)
   # Weights may take minutes to read.
   for place in folders.values():
     peft.find_adapter(place)
+  if config.evaluation.base:
+    read_config(config.evaluation.base)
   base, model = load_models(config.model)
   if config.evaluation.base:
     base = load_base(config.model, config.evaluation.base)
-  claim(workdir, config, model, dataset)
+  # What its adapters began from may be gone.
+  starts = {f'start_{name}' for name in config.start}
+  claim(workdir, config, model, dataset, IGNORED | starts)
   adapters = {
     name: peft.load_adapter(place, model.config, model.fingerprint, model.name)
     for name, place in folders.items()
   }
-  summaries = summaries_of(config, workdir, model, dataset)
+  prompt, new_tokens = Prompt(**config.prompt), config.evaluation.max_new_tokens
+  groups = group_examples(model, examples, prompt, new_tokens)
+  summaries = summaries_of(
+    config,
+    workdir,
+    model,
+    dataset,
+    lambda vectors: check_groups(groups, vectors, model.window, new_tokens),
+  )
   found = systems.standard_systems(
     adapters, settings.retrievals, settings.base_prompt
   )
   folder = workdir / 'evaluation'
-  metric = config.evaluation.metric
-  scores = {*runner.COMMON_METRICS, *scoring.reported_scores(metric)}
   answers = runner.evaluate(
     model,
     examples,
     dataset.documents,
     summaries,
     found,
-    Prompt(**config.prompt),
-    {name: scoring.SCORES[name] for name in sorted(scores)},
-    config.evaluation.max_new_tokens,
+    prompt,
+    scores,
+    new_tokens,
     base=base,
     cache=AnswerCache(folder / 'answers', _how(config)),
     sampling=settings.sampling,

@@ -7,11 +7,8 @@ import pathlib
 import jax
 from ml_collections import ConfigDict
 
-from lloco_jax.compression.corpus import (
-  CompressionConfig,
-  store_settings,
-)
-from lloco_jax.compression_job import summaries_of
+from lloco_jax.compression.corpus import store_settings
+from lloco_jax.compression_job import compression_of, store_of, summaries_of
 from lloco_jax.data.contexts import Contexts
 from lloco_jax.data.examples import Dataset, Example
 from lloco_jax.data.prompts import Prompt
@@ -112,6 +109,9 @@ def train_adapters(
     ValueError, OSError: as `finetune`.
   """
   lora = LoraConfig(**config.lora.to_dict())
+  compression = compression_of(config)
+  if config.compression.store:
+    store_of(config, workdir)
   # Weights may take minutes to read.
   starts = {
     f'start_{name}': peft.fingerprint(place)
@@ -119,7 +119,7 @@ def train_adapters(
     if place
   }
   model = load_model(config.model)
-  store_settings(model, CompressionConfig(config.compression.segment_length))
+  store_settings(model, compression)
   window = model.window
   trained = model.segment_length
   if config.model.compressor and trained != config.compression.segment_length:
@@ -148,13 +148,17 @@ def train_adapters(
     name: _first_adapter(config, name, model, lora, key)
     for name in config.adapters
   }
-  claim(workdir, config, model, dataset, **starts)
+
+  def check(vectors):
+    check_rows([*rows, *later], vectors, window)
+    claim(workdir, config, model, dataset, **starts)
+
   summaries = summaries_of(
     config,
     workdir,
     model,
     dataset,
-    lambda vectors: check_rows([*rows, *later], vectors, window),
+    check,
   )
   contexts = Contexts(
     dataset.documents,

@@ -363,6 +363,11 @@ def _limited(config: ConfigDict, dataset: Dataset, place='') -> Dataset:
       config.questions_per_document,
       config.seed,
     )
+    if examples and not splits[name]:
+      raise ValueError(
+        f'No example of the split {name} asks about only the documents that '
+        f'config.data.{limits}_documents leaves; raise it.'
+      )
     said.append(f'{name} {told(splits[name])}')
     if len(splits[name]) < len(examples):
       said[-1] += f' (of {told(examples)}; the rest is left out)'

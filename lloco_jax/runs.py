@@ -12,8 +12,10 @@ from ml_collections import ConfigDict
 
 from lloco_jax.compression.corpus import compressor_fingerprint
 from lloco_jax.data.examples import Dataset
+from lloco_jax.files import named_path
 from lloco_jax.finetuning.checkpoints import (
   CONFIG_FILE,
+  IGNORED,
   claim_workdir,
   read_config,
 )
@@ -52,12 +54,23 @@ def device() -> str:
   return f'{placement.mesh.size} of {kind} ({sizes})'
 
 
+def workdir_of(config: ConfigDict, workdir=None) -> pathlib.Path:
+  """The folder that was named, or runs/NAME.
+
+  Raises:
+    ValueError: what was named is empty.
+  """
+  if workdir is None:
+    return pathlib.Path('runs') / config.name
+  return named_path(workdir)
+
+
 def announce(config: ConfigDict, workdir=None) -> pathlib.Path:
   """Prints the config, and gives the workdir, by default runs/NAME.
 
   Of a workdir that has a config already only what differs from it is printed.
   """
-  workdir = pathlib.Path(workdir or pathlib.Path('runs') / config.name)
+  workdir = workdir_of(config, workdir)
   fields = dict(_flat(config.to_dict()))
   path = workdir / CONFIG_FILE
   if path.exists():
@@ -90,12 +103,14 @@ def claim(
   config: ConfigDict,
   model: Model,
   dataset: Dataset | None = None,
+  ignored: frozenset[str] = IGNORED,
   **fingerprints: str,
 ) -> None:
   """Ties the workdir to the config, the weights and the training data.
 
-  It comes after all other checks, so that a config that was refused can be
-  mended and run in the same workdir.
+  What is `ignored` may differ from a run that is there. It comes after all
+  other checks, so that a config that was refused can be mended and run in the
+  same workdir.
 
   Raises:
     ValueError: the workdir is of another run, or another run is at work in it.
@@ -106,7 +121,8 @@ def claim(
   if dataset is not None:
     fingerprints['training_data'] = training_data(dataset)
   try:
-    claim_workdir(workdir, {**config.to_dict(), 'fingerprints': fingerprints})
+    fields = {**config.to_dict(), 'fingerprints': fingerprints}
+    claim_workdir(workdir, fields, ignored)
     _lock(workdir)
   except OSError as error:
     raise OSError(

@@ -146,6 +146,18 @@ def test_a_set_without_a_place_is_told_before_any_is_read(
   assert not (tmp_path / 'w').exists()
 
 
+@pytest.mark.parametrize('stage', [experiment.train, experiment.evaluate])
+def test_how_a_set_is_evaluated_is_checked_first(model, tmp_path, stage):
+  config = combined(model)
+  with config.unlocked():
+    config.sets.second.evaluation.metric = 'nope'
+  with pytest.raises(
+    ValueError, match="config.sets.second.evaluation.metric is 'nope'"
+  ):
+    stage(config, tmp_path / 'w')
+  assert not (tmp_path / 'w').exists()
+
+
 @pytest.mark.slow
 def test_it_is_trained_once_and_evaluated_on_each(model, tmp_path, capsys):
   config = combined(model)

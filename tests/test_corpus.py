@@ -283,6 +283,17 @@ def test_what_cannot_be_compressed_is_refused_before_work(tmp_path):
   assert not contents(tmp_path)
 
 
+def test_summaries_that_are_not_finite_are_not_stored(tmp_path):
+  model, store = make_model(), Store(tmp_path)
+  table = model.params['embed_summary']['embedding']
+  params = model.params | {'embed_summary': {'embedding': table * np.inf}}
+  broken = dataclasses.replace(model, params=params)
+  before = contents(tmp_path)
+  with pytest.raises(ValueError, match="document 'a' hold .* not finite in fl"):
+    compress_documents(broken, [Document('a', 'text')], store, SETTINGS)
+  assert contents(tmp_path) == before
+
+
 def test_compressor_is_checkpoint_and_config(tmp_path):
   model, store = make_model(), Store(tmp_path)
   scaled = dataclasses.replace(CONFIG, summary_sharpness=0.5)

@@ -43,6 +43,10 @@ def test_questions_about_sections(tmp_path):
   for part in ('sections', 'stories'):
     with pytest.raises(ValueError, match="line 2: .*'3', .* the sections 1,"):
       read_fairytaleqa(tmp_path, part)
+  for strange in ('1-2', '1.0'):
+    write_rows(path, QUESTION_COLUMNS, [(*row[:4], strange, *row[5:])])
+    with pytest.raises(ValueError, match=f"line 2: .*'{strange}', .* sections"):
+      read_fairytaleqa(tmp_path, 'sections')
   write_rows(path, QUESTION_COLUMNS, [(*row[:4], ' ', *row[5:])])
   with pytest.raises(ValueError, match='line 2: cor_section names no section'):
     read_fairytaleqa(tmp_path, 'sections')

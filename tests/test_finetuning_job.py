@@ -58,6 +58,11 @@ def test_a_run_goes_on_from_an_adapter(model, tmp_path):
         atol=1e-6,
       )
   assert found.dropout == config.lora.dropout
+  # It is evaluated, also where what it began from is gone.
+  (tmp_path / 'start').rename(tmp_path / 'gone')
+  config.evaluation.max_new_tokens = 2
+  experiment.evaluate(config, tmp_path / 'w')
+  (tmp_path / 'gone').rename(tmp_path / 'start')
   # Of another adapter in its place nothing would be seen in the workdir.
   peft.save_adapter(
     tmp_path / 'start', jax.tree.map(np.negative, adapter), 'tiny'
@@ -82,6 +87,29 @@ def test_a_run_goes_on_from_an_rslora_adapter(model, tmp_path):
     (tmp_path / 'w/adapters/lloco/adapter_config.json').read_text()
   )
   assert saved['lora_alpha'] == 16 * 8**0.5
+
+
+@pytest.mark.parametrize(
+  'refused, mended, said',
+  [
+    ({'segment_length': 4}, {'segment_length': 64}, 'compress further'),
+    ({'block_characters': -1}, {'block_characters': 0}, 'block_char.* is -1'),
+    ({'store': 'taken'}, {'store': ''}, 'taken'),
+  ],
+)
+def test_what_was_refused_can_be_mended_in_the_same_workdir(
+  tmp_path, refused, mended, said
+):
+  (tmp_path / 'taken').write_text('a file')
+  config = config_of(write_model(tmp_path / 'narrow', window=256))
+  if 'store' in refused:
+    refused = {'store': str(tmp_path / 'taken')}
+  config.compression.update(refused)
+  with pytest.raises((ValueError, OSError), match=said):
+    experiment.train(config, tmp_path / 'w')
+  config.compression.update(mended)
+  config.epochs = 1
+  experiment.train(config, tmp_path / 'w')
 
 
 def test_an_adapter_of_another_size_is_refused_before_compression(

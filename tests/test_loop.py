@@ -1,5 +1,6 @@
 """The training loop on a toy task: what it computes, and that it resumes."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -320,6 +321,19 @@ def test_infinite_gradient_of_a_finite_loss_stops(tmp_path):
     FloatingPointError, match='gradient norm is nan at step 1'
   ):
     train(regression(loss=loss), settings(3), tmp_path)
+
+
+def test_an_update_that_is_not_finite_is_not_saved(tmp_path):
+  """Loss and gradient of the step are."""
+  config = settings(3, checkpoint_every=1)
+  optimizer = dataclasses.replace(config.optimizer, learning_rate=1e39)
+  with pytest.raises(
+    FloatingPointError, match='norm of the update is .* at step 1, .* no check'
+  ):
+    train(
+      regression(), dataclasses.replace(config, optimizer=optimizer), tmp_path
+    )
+  assert not list((tmp_path / 'checkpoints').iterdir())
 
 
 def test_step_without_a_counted_token_is_named(tmp_path):

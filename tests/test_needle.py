@@ -205,6 +205,15 @@ def test_a_seam_that_costs_tokens_shortens_the_haystack():
     assert 400 - 30 - 160 - 40 < len(tokenizer.encode(document.text)) <= 400
 
 
+def test_a_text_that_would_be_cut_far_too_early_is_refused(tmp_path):
+  """Its length would be told as that of the grid."""
+  for number in range(4):
+    text = f'The owl {number}.\n' + 'and so on ' * 900
+    (tmp_path / f'{number}.txt').write_text(text)
+  with pytest.raises(ValueError, match='near the end of its first 3,9'):
+    make(lengths=(4000,), path=str(tmp_path))
+
+
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
@@ -214,7 +223,7 @@ def test_a_seam_that_costs_tokens_shortens_the_haystack():
     ({'lengths': (0,)}, r'lengths .* each must be 1 or more'),
     ({'depths': (50, 101)}, 'depths .* each must be 0 to 100'),
     ({'lengths': (20,)}, 'length of 20 tokens leaves no room'),
-    ({'lengths': (42,)}, 'no end of a line or sentence in its first'),
+    ({'lengths': (42,)}, 'no end of a line or sentence near'),
   ],
 )
 def test_bad_grids_are_refused(fields, message):

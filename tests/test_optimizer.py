@@ -154,7 +154,10 @@ def test_rates_that_find_nothing_are_refused():
   [
     ({'schedule': 'step'}, "'step' is unknown; choose from cosine"),
     ({'learning_rate': -1.0}, 'learning_rate is -1.0'),
+    ({'learning_rate': float('nan')}, 'learning_rate is nan'),
     ({'warmup_ratio': 3.0}, 'warmup_ratio is 3.0'),
+    ({'b2': 1.0}, 'b2 is 1.0'),
+    ({'eps': 0.0}, 'eps is 0.0'),
   ],
 )
 def test_impossible_settings_are_refused(fields, message):

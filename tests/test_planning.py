@@ -114,6 +114,43 @@ def test_devices_that_a_config_leaves_idle_are_told():
 
 
 @pytest.mark.parametrize(
+  'name, network, vectors',
+  [
+    # 122,880 tokens in segments of 1,536 to 50 vectors, as in the paper.
+    ('llama2-7b', {'summary_length': 50}, 4000),
+    # 28,672 in segments of 64 to 16.
+    ('smollm2', {'summary_length': 16}, 7168),
+    ('smollm2', {'summary_length': 32}, 8192),
+    ('smollm2', {'summary_length': 16, 'accumulate_summary': False}, 16),
+  ],
+)
+def test_plans_are_of_the_longest_documents(name, network, vectors):
+  config = read_config(f'configs/narrativeqa.py:{name}')
+  network = dataclasses.replace(
+    tiny.CONFIG, max_position_embeddings=8192, **network
+  )
+  assert report._sizes(config, network, 'decode').context == vectors
+
+
+def test_keys_are_set_as_in_train_py():
+  config = read_config(
+    CONFIG,
+    [
+      '--config.training.tensorboard=false',
+      '--config.adapters=lloco',
+      '--config.evaluation.retrieval=bm25',
+      '--config.data.path=2024',
+      '--config.batch.rows=2',
+    ],
+  )
+  assert config.training.tensorboard is False
+  assert config.adapters == ('lloco',)
+  assert config.evaluation.retrieval == ('bm25',)
+  assert config.data.path == '2024'
+  assert config.batch.rows == 2
+
+
+@pytest.mark.parametrize(
   'name, questions, answer',
   [
     ('narrativeqa.py', 64, 50),
@@ -124,17 +161,17 @@ def test_devices_that_a_config_leaves_idle_are_told():
 def test_answers_are_planned_with_the_questions_of_a_row(
   name, questions, answer
 ):
-  config = read_config(f'configs/{name}')
+  config, network = read_config(f'configs/{name}'), tiny.CONFIG
   for stage in ('prefill', 'decode'):
-    sizes = report._sizes(config, stage)
+    sizes = report._sizes(config, network, stage)
     assert (sizes.questions, sizes.rows) == (questions, 1)
     assert sizes.answer >= answer
     # A mesh of two data shards and, at first, a row each.
-    assert report._sizes(config, stage, 2).rows == 2
+    assert report._sizes(config, network, stage, 2).rows == 2
   for evaluation in report._evaluations(config):
     evaluation.rows = 3
-  assert report._sizes(config, 'decode', 2).rows == 4
-  assert report._sizes(config, 'finetune').questions == 1
+  assert report._sizes(config, network, 'decode', 2).rows == 4
+  assert report._sizes(config, network, 'finetune').questions == 1
 
 
 @pytest.mark.parametrize(

@@ -417,6 +417,24 @@ def test_another_document_that_no_question_is_about(model, summaries):
   assert [result.answers[0].prediction] == expected
 
 
+def test_a_single_document_has_no_other(model, summaries):
+  """That is no reason not to evaluate the other systems."""
+  own, other = evaluate(
+    model,
+    [each for each in EXAMPLES if each.document_ids == ('a',)],
+    {'a': DOCUMENTS['a']},
+    {'a': summaries['a']},
+    [
+      System('LLoCO', '', ContextKind.SUMMARIES),
+      System('other', '', ContextKind.OTHER_SUMMARIES),
+    ],
+    PROMPT,
+    max_new_tokens=NEW,
+    progress=False,
+  )
+  assert own.answers and not other.answers
+
+
 def test_other_summaries_that_do_not_fit_are_left_out(model, summaries):
   """Where the own ones do, the others are no reason to stop."""
   long = model.window - NEW - len(PROMPT.ask('0a?')) - 5
@@ -492,14 +510,6 @@ def test_nothing_fits(model, summaries):
       dict(summaries=dict.fromkeys('abc', np.zeros((90, WIDTH)))),
       "document 'a' .90 positions.*101 positions; the model has 100",
     ),
-    (
-      dict(
-        examples=EXAMPLES[:1],
-        summaries={'b': np.zeros((9, WIDTH))},
-        kind=ContextKind.OTHER_SUMMARIES,
-      ),
-      'no other document',
-    ),
     (dict(metrics={'accuracy': accuracy}), 'does not open with the letter'),
   ],
 )
@@ -507,13 +517,12 @@ def test_errors_come_before_any_system_runs(
   model, summaries, monkeypatch, change, message
 ):
   monkeypatch.setattr(runner, 'answer_all', None)
-  kind = change.pop('kind', ContextKind.SUMMARIES)
   arguments = (
     dict(examples=EXAMPLES, documents=DOCUMENTS, summaries=summaries) | change
   )
   systems = [
     System('no context', '', ContextKind.NONE),
-    System('LLoCO', '', kind),
+    System('LLoCO', '', ContextKind.SUMMARIES),
   ]
   with pytest.raises(ValueError, match=message):
     evaluate(

@@ -3,8 +3,9 @@
 import json
 
 from ml_collections import ConfigDict
+import pytest
 
-from lloco_jax.runs import announce
+from lloco_jax.runs import announce, workdir_of
 
 
 def test_a_config_reads_as_it_is_typed(tmp_path, capsys):
@@ -15,6 +16,15 @@ def test_a_config_reads_as_it_is_typed(tmp_path, capsys):
     "  data.source = 'reports'\n"
     '  data.words = (1, 2)\n\n'
   )
+
+
+def test_the_folder_of_a_run(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/ada')
+  config = ConfigDict({'name': 'reports'})
+  assert str(workdir_of(config)) == 'runs/reports'
+  assert str(workdir_of(config, '~/mine')) == '/home/ada/mine'
+  with pytest.raises(ValueError, match='path is empty'):
+    workdir_of(config, '')
 
 
 def test_of_a_saved_config_only_differences_are_printed(tmp_path, capsys):

@@ -75,6 +75,23 @@ def test_tokens_are_those_of_the_tokenizer_and_kept(folder, tmp_path):
   assert {path.suffix for path in kept} == {'.tokens', '.json'}
 
 
+@pytest.mark.parametrize('damage', ['cut', 'gone', 'no bounds'])
+def test_damaged_tokens_are_made_anew(folder, tmp_path, damage):
+  found = tokenize_texts(folder, Bytes())
+  expected = np.array(found.tokens)
+  (tokens,) = (tmp_path / 'cache/texts').glob('*.tokens')
+  (bounds,) = (tmp_path / 'cache/texts').glob('*.json')
+  if damage == 'cut':
+    tokens.write_bytes(tokens.read_bytes()[:-2])
+  elif damage == 'gone':
+    tokens.unlink()
+  else:
+    bounds.write_text('{"ids": [')
+  again = tokenize_texts(folder, Bytes())
+  np.testing.assert_array_equal(again.tokens, expected)
+  np.testing.assert_array_equal(again.bounds, found.bounds)
+
+
 @pytest.mark.parametrize(
   'name, content, sentence',
   [
@@ -120,6 +137,9 @@ def test_names_are_below_the_folder_and_what_is_hidden_is_not_read(
   (other / 'below/z.txt').write_text('two')
   (other / 'a.txt').write_text('another')
   assert also_in(other, folder) == ['below/z.txt']
+  assert also_in(other, folder, ['below/']) == []
+  (name,) = also_in(folder, other)
+  assert also_in(other, folder, (), [name]) == []
   assert also_in(other, tmp_path / 'nowhere') == []
 
 

@@ -140,6 +140,12 @@ def compress_documents(
       model.params, model.config, config, ids, known
     ):
       for row, vectors in done:
+        if not np.isfinite(vectors).all():
+          raise ValueError(
+            f"The summaries of document '{left[row].document}' hold numbers "
+            f'that are not finite in {vectors.dtype}; give the model a wider '
+            'dtype, or if it has float32 another checkpoint or compressor.'
+          )
         if row % jax.process_count() == jax.process_index():
           store.save(left[row], vectors)
       finished += len(done)

@@ -285,7 +285,10 @@ class Store:
       raise Damaged(f'{path} is truncated')
     if checksum != _checksum(fields, payload):
       raise Damaged(f'{path} is damaged')
-    return record, np.frombuffer(payload, dtype).reshape(rows, columns)
+    vectors = np.frombuffer(payload, dtype).reshape(rows, columns)
+    if not np.isfinite(vectors).all():
+      raise Damaged(f'{path} holds numbers that are not finite')
+    return record, vectors
 
 
 def _read_header(file) -> dict:

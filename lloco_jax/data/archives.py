@@ -3,6 +3,7 @@
 import pathlib
 import shutil
 import zipfile
+import zlib
 
 from lloco_jax.files import replacing
 
@@ -33,10 +34,16 @@ def unpack(archive: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
       if file.is_file() and file.stat().st_size == member.file_size:
         continue
       file.parent.mkdir(parents=True, exist_ok=True)
-      with (
-        replacing(file) as temporary,
-        content.open(member) as source,
-        temporary.open('wb') as target,
-      ):
-        shutil.copyfileobj(source, target)
+      try:
+        with (
+          replacing(file) as temporary,
+          content.open(member) as source,
+          temporary.open('wb') as target,
+        ):
+          shutil.copyfileobj(source, target)
+      except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise OSError(
+          f'{member.filename} of {archive} is damaged ({error}); download the '
+          'archive again.'
+        ) from None
   return folder

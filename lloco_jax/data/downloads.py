@@ -5,6 +5,7 @@ What a zip file holds is laid beside it.
 
 from collections.abc import Iterable
 import dataclasses
+import errno
 import hashlib
 import http.client
 import pathlib
@@ -70,6 +71,8 @@ def _fetch(download: Download, path: pathlib.Path) -> None:
           meter.add(len(chunk))
           meter.tell(f'{path.name}')
     except (OSError, http.client.HTTPException) as error:
+      if getattr(error, 'errno', None) == errno.ENOSPC:
+        raise
       raise OSError(
         f'{download.url} could not be fetched ({error}); try again with a '
         f'network, or {by_hand}'

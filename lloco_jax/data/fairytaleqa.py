@@ -11,7 +11,6 @@ such as 'causal relationship'.
 
 from collections.abc import Mapping
 import pathlib
-import re
 
 from lloco_jax.data.documents import Collection
 from lloco_jax.data.examples import Dataset, Example, dataset_of_files
@@ -153,7 +152,7 @@ def _documents(
   Raises:
     ValueError: the story has none of a number: its file may have been cut off.
   """
-  numbers = re.findall(r'\d+', named)
+  numbers = [each.strip() for each in named.split(',') if each.strip()]
   missing = [number for number in numbers if number not in documents]
   if missing:
     raise ValueError(

@@ -34,7 +34,9 @@ _FIXED_QUESTION = (
 )
 _FIXED_ANSWER = 'Coco Chanel'
 # Behind a line or a sentence, with the space that follows it.
-_END = re.compile(r'[.!?]["\'’”)\]]*(?:\s+|\Z)|[。！？]+\s*|\n\s*')
+_END = re.compile(r'[.!?]["\'’”)\]]*(?:\s+|\Z)|[。！？।۔؟]+\s*|\n\s*')
+# A haystack may end so many characters early, or a fifth of its own.
+_EARLY = 1000
 # Haystacks a split that are made, or read where there are as many.
 _HAYSTACKS = 10
 
@@ -228,11 +230,12 @@ def _haystacks(
     text = '\n\n'.join(taken)
     place = len(tokenizer.decode(tokenizer.encode(text)[:tokens]))
     end = _back(_ends(text), place)
-    if not end:
+    if not end or place - end > max(_EARLY, place // 5):
       raise ValueError(
-        f'A haystack for {split} has no end of a line or sentence in its first '
-        f'{tokens:,} tokens ({text[:40]!r}...), so a needle finds no place; '
-        'break its text into lines, or give a greater length.'
+        f'A haystack for {split} has no end of a line or sentence near the end '
+        f'of its first {tokens:,} tokens ({text[:40]!r}...), where it would be '
+        'cut and a needle find a place; break its text into lines, or give a '
+        'greater length.'
       )
     return text[:end].rstrip()
 

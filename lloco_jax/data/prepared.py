@@ -106,7 +106,8 @@ class PreparedTexts:
         f"'{_FORMAT}').download_and_prepare()\""
       ) from error
     fields = list(builder.info.features)
-    self._text = next((each for each in fields if each.endswith('text')), '')
+    texts = [each for each in fields if each.endswith('text')]
+    self._text = 'text' if 'text' in texts else next(iter(texts), '')
     if not self._text:
       raise ValueError(
         f"The rows of '{name}' have the fields {', '.join(fields)}, none of "

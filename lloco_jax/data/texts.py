@@ -85,11 +85,17 @@ def find_texts(
   return text_files(path)
 
 
-def also_in(path: str | pathlib.Path, other: str | pathlib.Path) -> list[str]:
+def also_in(
+  path: str | pathlib.Path,
+  other: str | pathlib.Path,
+  leave_out: Sequence[str] = (),
+  other_leave_out: Sequence[str] = (),
+) -> list[str]:
   """Names of the files of texts at a path that are at the other as well.
 
-  Files count as the same where their bytes are. There are none where either
-  is no path of files, or not there.
+  Files count as the same where their bytes are; those whose names begin as is
+  left out do not count. There are none where either is no path of files, or
+  not there.
   """
   try:
     mine, theirs = find_texts(path), find_texts(other) if other else []
@@ -97,8 +103,17 @@ def also_in(path: str | pathlib.Path, other: str | pathlib.Path) -> list[str]:
     return []
   if not isinstance(mine, list) or not isinstance(theirs, list):
     return []
-  known = {file_hash(file) for file in theirs}
-  return [_name(file, path) for file in mine if file_hash(file) in known]
+  read = {
+    file_hash(file)
+    for file in theirs
+    if not _name(file, other).startswith(tuple(other_leave_out))
+  }
+  return [
+    name
+    for file in mine
+    if not (name := _name(file, path)).startswith(tuple(leave_out))
+    and file_hash(file) in read
+  ]
 
 
 def read_texts(
@@ -179,8 +194,8 @@ def tokenize_texts(
   cache = cache_folder() / 'texts'
   tokens_path, bounds_path = cache / f'{key}.tokens', cache / f'{key}.json'
   dtype = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-  # It is written last: what it describes is whole.
-  if not bounds_path.is_file():
+  size = np.dtype(dtype).itemsize
+  if _cached_bounds(tokens_path, bounds_path, size) is None:
     cache.mkdir(parents=True, exist_ok=True)
     meter = Progress(shown=progress)
     ids, bounds = [], [0]
@@ -196,14 +211,28 @@ def tokenize_texts(
       raise ValueError(
         f"No document of '{path}' is left; leave_out names all of them."
       )
+    if not bounds[-1]:
+      raise ValueError(f"The documents of '{path}' have no tokens.")
     write_file(bounds_path, json.dumps({'ids': ids, 'bounds': bounds}))
-  fields = json.loads(bounds_path.read_text('utf-8'))
+  fields = _cached_bounds(tokens_path, bounds_path, size)
   return TokenizedTexts(
     np.memmap(tokens_path, dtype, 'r'),
     np.asarray(fields['bounds'], np.int64),
     tuple(fields['ids']),
     key,
   )
+
+
+def _cached_bounds(
+  tokens_path: pathlib.Path, bounds_path: pathlib.Path, size: int
+) -> dict | None:
+  """Ids and bounds of tokens of so many bytes, where both files are whole."""
+  try:
+    fields = json.loads(bounds_path.read_text('utf-8'))
+    whole = tokens_path.stat().st_size == fields['bounds'][-1] * size
+  except (OSError, ValueError, KeyError, TypeError, IndexError):
+    return None
+  return fields if whole else None
 
 
 def _documents(file: pathlib.Path) -> Iterator[Document]:

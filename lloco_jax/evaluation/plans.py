@@ -82,6 +82,22 @@ def group_examples(
   return groups
 
 
+def check_groups(
+  groups: Sequence[Group],
+  vectors: Mapping[str, int],
+  window: int,
+  max_new_tokens: int,
+) -> None:
+  """Raises ValueError where summaries and a question exceed the window.
+
+  `vectors` counts the summary vectors of each document.
+  """
+  for group in groups:
+    context = sum(vectors[name] for name in group.document_ids)
+    name = f"document '{group.name}'"
+    check_room(window, context, group.longest, max_new_tokens, name)
+
+
 def make_plans(
   models: Sequence[Model],
   groups: Sequence[Sequence[Group]],
@@ -103,8 +119,10 @@ def make_plans(
   read = sorted(
     {key for some in groups for group in some for key in group.document_ids}
   )
-  # Of a single document the others are those that no question is about.
-  among = read if len(read) > 1 else sorted(summaries)
+  # Where questions are about all of them, the others are those that no question
+  # is about.
+  most = max(len(set(group.document_ids)) for some in groups for group in some)
+  among = read if most < len(read) else sorted(summaries)
   texts = DocumentFile(documents[key] for key in among)
   contexts_of = {
     id(model): Contexts(
@@ -124,10 +142,14 @@ def make_plans(
     for whole in mine:
       reserve = whole.longest + max_new_tokens
       for group in _by_spans(whole, finder):
+        others = system.kind is ContextKind.OTHER_SUMMARIES
+        if others and set(among) <= set(group.document_ids):
+          # There are none.
+          plan.append((group, None))
+          continue
         context = contexts.of(
           system.kind, group.document_ids, reserve, group.spans, system.around
         )
-        others = system.kind is ContextKind.OTHER_SUMMARIES
         if others and len(context) > model.window - reserve:
           # They may be longer than the own, which fit.
           context = None

@@ -28,6 +28,8 @@ IGNORED = frozenset(
     'tensorboard',
     'evaluation',
     'mesh',
+    # Summaries are told by hashes, wherever they are.
+    'store',
     # Each is trained apart.
     'adapters',
   }

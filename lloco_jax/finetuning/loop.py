@@ -81,6 +81,10 @@ class TrainingConfig:
         raise ValueError(
           f'{name} is {getattr(self, name)}; it must be 1 or more.'
         )
+    if not 0 <= self.seed < 2**32:
+      raise ValueError(
+        f'The seed of training is {self.seed}; it must be from 0 to 2**32 - 1.'
+      )
 
 
 @struct.dataclass
@@ -180,6 +184,7 @@ def make_steps(
     metrics = {
       'loss': sums.loss / sums.weight,
       'grad_norm': optax.tree.norm(gradient),
+      'update_norm': optax.tree.norm(updates),
       'learning_rate': schedule(state.step),
       'tokens': sums.weight,
     }
@@ -205,7 +210,7 @@ class Watch:
   """Turns the numbers of a step on the device into a line of metrics.
 
   Raises:
-    FloatingPointError: the loss or the gradient is not finite.
+    FloatingPointError: the loss, the gradient or the update is not finite.
     ValueError: no token of the step is counted.
   """
 
@@ -226,7 +231,11 @@ class Watch:
         f'No token of step {step} is counted in the loss; leave out examples '
         'without an answer, or raise the length that cuts answers off.'
       )
-    for name, words in (('loss', 'loss'), ('grad_norm', 'gradient norm')):
+    for name, words in (
+      ('loss', 'loss'),
+      ('grad_norm', 'gradient norm'),
+      ('update_norm', 'norm of the update'),
+    ):
       if not math.isfinite(metrics[name]):
         raise FloatingPointError(
           f'The {words} is {metrics[name]} at step {step}, so training '
@@ -284,7 +293,8 @@ def train(
     The trained values.
 
   Raises:
-    FloatingPointError: loss or gradient is not finite; nothing is saved then.
+    FloatingPointError: loss, gradient or update is not finite; nothing is
+      saved then.
     ValueError: the workdir holds another config's run, the batches end early,
       or a step counts no token.
   """

@@ -45,10 +45,17 @@ class OptimizerConfig:
         f'warmup_ratio is {self.warmup_ratio}; it must be from 0 to 1.'
       )
     for name in ('learning_rate', 'weight_decay', 'clip_norm', 'warmup_steps'):
-      if (getattr(self, name) or 0) < 0:
+      if not 0 <= (getattr(self, name) or 0) < math.inf:
         raise ValueError(
-          f'{name} is {getattr(self, name)}; it must not be < 0.'
+          f'{name} is {getattr(self, name)}; it must be a number and not < 0.'
         )
+    for name in ('b1', 'b2'):
+      if not 0 <= getattr(self, name) < 1:
+        raise ValueError(
+          f'{name} is {getattr(self, name)}; it must be 0 or more, and below 1.'
+        )
+    if not 0 < self.eps < math.inf:
+      raise ValueError(f'eps is {self.eps}; it must be above 0.')
 
 
 def warmup_steps(config: OptimizerConfig, total_steps: int) -> int:

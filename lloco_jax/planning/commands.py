@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Sequence
+import functools
 import runpy
 
 from ml_collections import ConfigDict
@@ -40,16 +41,14 @@ def add_plan(commands) -> None:
     help='plan this one; by default all that the config runs',
   )
   for name, what in (
-    ('context', 'summary vectors before a question, if the window has room'),
-    ('prompt', 'tokens of a question'),
+    (
+      'context',
+      'summary vectors before a question (default: those of the longest '
+      'document that the token cap leaves)',
+    ),
+    ('prompt', f'tokens of a question (default: {Sizes.prompt})'),
   ):
-    default = getattr(Sizes, name)
-    parser.add_argument(
-      f'--{name}',
-      type=int,
-      metavar='N',
-      help=f'{what} (default: {default})',
-    )
+    parser.add_argument(f'--{name}', type=int, metavar='N', help=what)
   parser.set_defaults(action=_plan, takes_overrides=True)
 
 
@@ -86,10 +85,7 @@ def read_config(place: str, overrides: Sequence[str] = ()) -> ConfigDict:
         f'set by {_OVERRIDE}KEY=VALUE.'
       )
     try:
-      value = ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-      value = text
-    try:
+      value = _value(_present(config, key), text)
       config.update_from_flattened_dict({key: value})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
       raise ValueError(
@@ -97,3 +93,22 @@ def read_config(place: str, overrides: Sequence[str] = ()) -> ConfigDict:
         'are in configs/.'
       ) from error
   return config
+
+
+def _present(config: ConfigDict, key: str):
+  return functools.reduce(lambda part, name: part[name], key.split('.'), config)
+
+
+def _value(present, text: str):
+  """What a text stands for, where a value like that which is present does."""
+  if isinstance(present, str):
+    return text
+  if isinstance(present, bool) and text.lower() in ('true', 'false'):
+    return text.lower() == 'true'
+  try:
+    value = ast.literal_eval(text)
+  except (SyntaxError, ValueError):
+    value = text
+  if isinstance(present, tuple) and not isinstance(value, tuple | list):
+    return (value,)
+  return value

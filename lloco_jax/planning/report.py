@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from lloco_jax.compression.segments import check_compressor
 from lloco_jax.data.batches import round_up
 from lloco_jax.generation.answering import QUESTION_BUCKETS
+from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import (
   ATTENTION_PROJECTIONS,
   MLP_PROJECTIONS,
@@ -124,7 +125,8 @@ def make_plans(
   if not trains_compressor and set(stages).intersection(_EVALUATED):
     untouched = _untouched(config, base)
   for stage in stages:
-    chosen = dataclasses.replace(_sizes(config, stage, parts), **sizes)
+    sized = _sizes(config, base.config, stage, parts)
+    chosen = dataclasses.replace(sized, **sizes)
     if stage == 'compress':
       check_compressor(base.config, chosen.segment)
     program = lower_stage(stage, base, chosen, config.remat)
@@ -211,7 +213,7 @@ def _evaluations(config):
   return [config.evaluation]
 
 
-def _sizes(config, stage, parts: int = 1) -> Sizes:
+def _sizes(config, network: LlamaConfig, stage, parts: int = 1) -> Sizes:
   if config.job == 'compressor':
     return Sizes(
       rows=config.batch.rows,
@@ -230,6 +232,7 @@ def _sizes(config, stage, parts: int = 1) -> Sizes:
     most = QUESTION_BUCKETS[-1]
     questions = min(max(x.questions_per_row for x in evaluations), most)
   return Sizes(
+    context=_most_vectors(config, network),
     rows=rows.get(stage, round_up(max(x.rows for x in evaluations), parts)),
     questions=questions,
     answer=max(x.max_new_tokens for x in evaluations),
@@ -242,3 +245,15 @@ def _scaled(number: int) -> str:
   """A number with three digits and the letter of its thousands."""
   power = int(math.log(number, 1000))
   return f'{number / 1000**power:.3g} {" kMGTPE"[power].strip()}'
+
+
+def _most_vectors(config, network: LlamaConfig) -> int:
+  """Of the longest document that the token cap leaves whole."""
+  if not network.summary_length:
+    return Sizes.context
+  chosen = config.compression
+  segments = -(-chosen.token_cap // chosen.segment_length)
+  if not network.accumulate_summary:
+    segments = 1
+  most = segments * network.summary_length
+  return min(most, network.max_position_embeddings)
