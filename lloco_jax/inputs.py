@@ -32,13 +32,8 @@ from lloco_jax.weights.compressor import (
 )
 
 # Keys of config.data that say how much is taken, 0 for all of it.
-_LIMITS = (
-  'train_documents',
-  'train_examples',
-  'validation_documents',
-  'validation_examples',
-  'questions_per_document',
-)
+_LIMITS = ('train_documents', 'train_examples', 'validation_documents')
+_LIMITS += ('validation_examples', 'questions_per_document')
 
 
 _NOT_OF_REPORTS = ('path', 'part', 'train_examples', 'validation_examples')
@@ -365,8 +360,8 @@ def _limited(config: ConfigDict, dataset: Dataset, place='') -> Dataset:
     )
     if examples and not splits[name]:
       raise ValueError(
-        f'No example of the split {name} asks about only the documents that '
-        f'config.data.{limits}_documents leaves; raise it.'
+        f'No example of the split {name} is about only the documents left by '
+        f'config.data.{limits}_documents; raise it.'
       )
     said.append(f'{name} {told(splits[name])}')
     if len(splits[name]) < len(examples):
