@@ -4,6 +4,7 @@ from lloco_jax.compression.corpus import StoredSummaries, compress_documents
 from lloco_jax.compression.schedule import CompressionConfig
 from lloco_jax.compression.store import Store
 from lloco_jax.files import named_path
+from lloco_jax.runs import writing_to
 
 
 def compression_of(config) -> CompressionConfig:
@@ -22,8 +23,10 @@ def compression_of(config) -> CompressionConfig:
 
 def store_of(config, workdir) -> Store:
   """The store of a run; raises ValueError or OSError where it is none."""
-  place = config.compression.store
-  return Store(named_path(place) if place else workdir / 'store')
+  if config.compression.store:
+    return Store(named_path(config.compression.store))
+  with writing_to(workdir):
+    return Store(workdir / 'store')
 
 
 def summaries_of(

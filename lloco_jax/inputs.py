@@ -164,8 +164,7 @@ def check_dataset(config: ConfigDict, evaluated: str = 'validation') -> None:
       if config[name]:
         raise ValueError(
           f'config.data.{name} is {config[name]!r}, but the reports are made '
-          'anew and do not take it; for a folder of your own use '
-          '--config=configs/jsonl.py --config.data.path=FOLDER.'
+          'anew; for your own folder use --config=configs/jsonl.py.'
         )
   if config.source in ('reports', 'needle'):
     return

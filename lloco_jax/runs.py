@@ -1,6 +1,7 @@
 """Runs: what training and evaluation of every kind do with a workdir."""
 
 import atexit
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -120,14 +121,21 @@ def claim(
   fingerprints['tokenizer'] = model.tokenizer.fingerprint
   if dataset is not None:
     fingerprints['training_data'] = training_data(dataset)
-  try:
+  with writing_to(workdir):
     fields = {**config.to_dict(), 'fingerprints': fingerprints}
     claim_workdir(workdir, fields, ignored)
     _lock(workdir)
+
+
+@contextlib.contextmanager
+def writing_to(workdir: pathlib.Path):
+  """Tells of an OSError inside what helps."""
+  try:
+    yield
   except OSError as error:
     raise OSError(
-      f"The workdir '{workdir}' cannot be written ({error.strerror}); choose "
-      'another with --workdir.'
+      f"The workdir '{workdir}' cannot be written ({error.strerror or error}); "
+      'choose another with --workdir.'
     ) from error
 
 

@@ -411,14 +411,22 @@ def test_base_that_cannot_compress_is_refused(tmp_path):
     experiment.train(small_config(base), tmp_path / 'w')
 
 
-def test_loss_of_nan_stops_the_run(folder, tmp_path):
+@pytest.mark.parametrize(
+  'part, leaf, error, said',
+  [
+    ('lm_head', 'kernel', FloatingPointError, 'step 1'),
+    ('norm', 'scale', ValueError, 'summaries of document .* not finite'),
+  ],
+)
+def test_loss_of_nan_stops_the_run(folder, tmp_path, part, leaf, error, said):
+  """So do summaries: nothing could be learnt from them."""
   broken = tmp_path / 'broken'
   shutil.copytree(folder, broken)
   config = LlamaConfig.from_file(broken / 'config.json')
   params = huggingface.load_params(broken, config)
-  params['norm']['scale'] = np.full_like(params['norm']['scale'], np.nan)
+  params[part][leaf] = np.full_like(params[part][leaf], np.nan)
   huggingface.save_params(broken, params, config)
-  with pytest.raises(FloatingPointError, match='step 1'):
+  with pytest.raises(error, match=said):
     experiment.train(small_config(broken), tmp_path / 'w')
 
 

@@ -18,11 +18,11 @@ def test_a_config_reads_as_it_is_typed(tmp_path, capsys):
   )
 
 
-def test_the_folder_of_a_run(monkeypatch):
-  monkeypatch.setenv('HOME', '/home/ada')
+def test_the_folder_of_a_run(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
   config = ConfigDict({'name': 'reports'})
   assert str(workdir_of(config)) == 'runs/reports'
-  assert str(workdir_of(config, '~/mine')) == '/home/ada/mine'
+  assert workdir_of(config, '~/mine') == tmp_path / 'mine'
   with pytest.raises(ValueError, match='path is empty'):
     workdir_of(config, '')
 
