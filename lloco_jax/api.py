@@ -218,7 +218,8 @@ def generate(
   adapter_ids = check_adapter(model, adapter, adapter_ids, batch)
   lengths = _per_row('lengths', lengths, batch, 1, width)
   context_lengths = _per_row('context_lengths', context_lengths, batch, 0, size)
-  _check_window(model, int(max(context_lengths + lengths)), max_new_tokens)
+  longest = int(jnp.max(context_lengths + lengths))
+  _check_window(model, longest, max_new_tokens)
   lengths = lengths[:, None]
   first, cache = prefill(
     model.params,

@@ -48,9 +48,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
       {*runner.COMMON_METRICS, *scoring.reported_scores(metric)}
     )
   }
-  for example in examples:
-    for score in scores.values():
-      score('', example.answers)
+  runner.check_metrics(scores, examples)
   workdir = announce(config, workdir)
   folders = _adapter_folders(config, workdir, dataset)
   # Weights may take minutes to read.

@@ -32,6 +32,15 @@ from lloco_jax.progress import Progress
 COMMON_METRICS = ('exact_match', 'f1')
 
 
+def check_metrics(
+  metrics: Mapping[str, Callable], examples: Sequence[Example]
+) -> None:
+  """Raises ValueError where a metric does not fit an example's references."""
+  for metric in metrics.values():
+    for example in examples:
+      metric('', example.answers)
+
+
 def evaluate(
   model: Model,
   examples: Sequence[Example],
@@ -87,9 +96,7 @@ def evaluate(
   for each in (model, base):
     each.need_tokenizer()
   check_examples(examples, documents)
-  for metric in metrics.values():
-    for example in examples:
-      metric('', example.answers)
+  check_metrics(metrics, examples)
   models = [base if system.on_base else model for system in systems]
   asked = [
     (system.on_base and base is not model, system.prompt(prompt))
