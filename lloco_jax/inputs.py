@@ -369,7 +369,7 @@ def _limited(config: ConfigDict, dataset: Dataset, place='') -> Dataset:
     origin = f'from {", ".join(dataset.files)} in {place}'
   else:
     origin = f'from texts in {config.path}' if config.path else 'made texts'
-  told = f'{"; ".join(said)}; {origin}.'
+  told = f'{"; ".join(said)}; {origin}. {dataset.told}'.strip()
   print(f'Data: {told}', flush=True)
   sides = [_asked_about(examples) for examples in splits.values()]
   if len(sides) == 2 and (both := sides[0] & sides[1]):

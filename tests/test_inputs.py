@@ -7,6 +7,7 @@ from official_files import (
   write_fairytaleqa,
   write_hotpotqa,
   write_json,
+  write_lines,
   write_scrolls,
   write_squad,
 )
@@ -134,6 +135,26 @@ def test_a_document_in_both_splits_is_told(tmp_path, capsys):
   write_json(tmp_path / 'hotpot_dev_fullwiki_v1.json', [row])
   load_dataset(data(tmp_path, 'hotpotqa', part='fullwiki'))
   assert 'Of the documents 1 are in both splits.' in capsys.readouterr().out
+
+
+def test_a_text_that_is_there_twice_is_on_one_side_and_told(tmp_path, capsys):
+  write_lines(
+    tmp_path / 'documents.jsonl',
+    [{'id': f'd{n}', 'text': f'Text {n // 2}'} for n in range(8)],
+  )
+  write_lines(
+    tmp_path / 'train.jsonl',
+    [
+      {'id': f'{n}', 'question': 'Q', 'answer': 'A', 'document_id': f'd{n}'}
+      for n in range(8)
+    ],
+  )
+  dataset = load_dataset(data(tmp_path, 'jsonl', validation_share=0.5))
+  train, validation = map(dataset.document_ids, ('train', 'validation'))
+  assert sorted((*train, *validation)) == ['d0', 'd2', 'd4', 'd6']
+  assert len(train) == len(validation) == 2
+  said = capsys.readouterr().out
+  assert "are taken as that one: 4 ('d1' as 'd0').\n" in said
 
 
 def test_a_split_that_cannot_be_fetched_is_told_before_any_is():

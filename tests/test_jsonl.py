@@ -66,6 +66,28 @@ def test_examples_may_have_tags(folder):
     read_jsonl(folder)
 
 
+def test_a_text_that_is_there_twice_is_one_document(folder):
+  twins = [
+    {'id': 'copy', 'text': 'Ada spoke.', 'group': 'meetings'},
+    # In another group its adapter is another.
+    {'id': 'elsewhere', 'text': 'Ada spoke.'},
+  ]
+  write(folder, 'documents', [*DOCUMENTS, *twins])
+  write(folder, 'train', [TRAIN[0] | {'document_ids': ['copy', 'minutes']}])
+  write(folder, 'validation', [VALIDATION[0] | {'document_id': 'copy'}])
+  dataset = read_jsonl(folder)
+  assert list(dataset.documents) == ['minutes', 'diary', 'elsewhere']
+  for split in ('train', 'validation'):
+    assert dataset.document_ids(split) == ('minutes',)
+  assert dataset.told == (
+    'Documents that have the text of another and are taken as that one: 1 '
+    "('copy' as 'minutes')."
+  )
+  write(folder, 'documents', [*DOCUMENTS, *twins, twins[0]])
+  with pytest.raises(ValueError, match="line 5: Two documents .* 'copy'"):
+    read_jsonl(folder)
+
+
 def test_blank_lines_windows_line_ends_and_a_byte_order_mark(folder):
   path = folder / 'documents.jsonl'
   lines = path.read_bytes().replace(b'\n', b'\r\n\r\n')

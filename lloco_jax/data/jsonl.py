@@ -6,7 +6,9 @@ example a line (`id`, `question`, `answer` or `answers`, `document_id` or
 `document_ids`, maybe `tags`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+import dataclasses
+import hashlib
 import json
 import pathlib
 
@@ -39,6 +41,9 @@ _EXAMPLE_FIELDS = (
 def read_jsonl(folder: str | pathlib.Path) -> Dataset:
   """Reads the documents and examples of a folder.
 
+  A document with the text of another in its group is taken as that one, or
+  training could hold what is evaluated as unseen; the dataset says how many.
+
   Raises:
     FileNotFoundError: the folder, its documents or all its examples are
       missing.
@@ -64,11 +69,8 @@ def read_jsonl(folder: str | pathlib.Path) -> Dataset:
       f"'{folder}' has neither train.jsonl nor validation.jsonl; write one "
       'with an example a line.'
     )
-  documents = DocumentFile()
-  for place, document in _read(texts_file, _DOCUMENT_FIELDS, _document):
-    with at(place):
-      documents.add(document)
-  splits, known, names = {}, set(), frozenset(documents)
+  documents, twins = _documents(texts_file)
+  splits, known, names = {}, set(), frozenset((*documents, *twins))
   for split, path in paths.items():
     splits[split] = []
     for place, example in _read(path, _EXAMPLE_FIELDS, _example):
@@ -79,10 +81,10 @@ def read_jsonl(folder: str | pathlib.Path) -> Dataset:
           )
         check_examples([example], names)
       known.add(example.id)
-      splits[split].append(example)
+      splits[split].append(_of_firsts(example, twins))
   splits = {split: tuple(examples) for split, examples in splits.items()}
   files = (texts_file.name, *(path.name for path in paths.values()))
-  return Dataset(documents, splits, files)
+  return Dataset(documents, splits, files, _told(twins))
 
 
 def read_examples(path: pathlib.Path) -> tuple[Example, ...]:
@@ -125,6 +127,45 @@ def _read(path: pathlib.Path, known: tuple[str, ...], make: Callable):
     with at(place):
       entry = make(fields)
     yield place, entry
+
+
+def _documents(path: pathlib.Path) -> tuple[DocumentFile, dict[str, str]]:
+  """The documents, each text of a group once, and the ids of the others.
+
+  Those are mapped to the id that their text came under first.
+  """
+  documents, twins, firsts = DocumentFile(), {}, {}
+  for place, document in _read(path, _DOCUMENT_FIELDS, _document):
+    with at(place):
+      if document.id in documents or document.id in twins:
+        raise ValueError(
+          f"Two documents have the id '{document.id}'; give each its own."
+        )
+    # The hash stands for a text, or all of them would stay in memory.
+    digest = hashlib.sha256(document.text.encode()).digest()
+    first = firsts.setdefault((document.group, digest), document.id)
+    if first == document.id:
+      documents.add(document)
+    else:
+      twins[document.id] = first
+  return documents, twins
+
+
+def _of_firsts(example: Example, twins: Mapping[str, str]) -> Example:
+  """The example, about the documents that its own are taken as."""
+  ids = dict.fromkeys(twins.get(id, id) for id in example.document_ids)
+  return dataclasses.replace(example, document_ids=tuple(ids))
+
+
+def _told(twins: Mapping[str, str]) -> str:
+  """Says what documents are not read for themselves, if any."""
+  if not twins:
+    return ''
+  twin, first = next(iter(twins.items()))
+  return (
+    'Documents that have the text of another and are taken as that one: '
+    f"{len(twins):,} ('{twin}' as '{first}')."
+  )
 
 
 def _document(fields: dict) -> Document:
