@@ -150,6 +150,28 @@ def test_files_that_are_alike_stay_together(tmp_path, model, monkeypatch):  # no
   assert topics_by_group(library).keys() == {UNGROUPED}
 
 
+@pytest.mark.parametrize('topics', [['mill'], ['mill', 'boat', 'farm']])
+def test_groups_of_the_users_outlast_a_search_that_finds_none(
+  tmp_path,
+  model,  # noqa: F811
+  monkeypatch,
+  topics,
+):
+  library = make(tmp_path / 'library', model)
+  for start, name in enumerate(('letters', 'invoices')):
+    write(tmp_path / name, topics, 40 * start)
+    add_folder(library, tmp_path / name, name, progress=False)
+  before = library.catalogue.entries()
+  monkeypatch.setattr(grouping, '_LEAST_SILHOUETTE', 1.0)
+  found = find_groups(library)
+  assert library.catalogue.entries() == before
+  assert {name: len(paths) for name, paths in found.files.items()} == {
+    'letters': len(topics),
+    'invoices': len(topics),
+  }
+  assert 'too few or too alike' in found.text() and '*' not in found.text()
+
+
 def test_groups_with_pairs_are_left_alone(library):
   path = pairs_file(library, UNGROUPED)
   path.parent.mkdir()

@@ -5,7 +5,7 @@ files, and each group is named by words that its files have and others lack.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import json
 import re
@@ -29,22 +29,26 @@ _AT_ONCE = 500
 
 @dataclasses.dataclass(frozen=True)
 class Grouping:
-  """What was found: files by group, and the clusterings that were tried.
+  """Files by group, and the clusterings that were tried.
 
-  Without groups the files are together.
+  Where none was `chosen`, files are in the groups that they had.
   """
 
   files: dict[str, list[str]]
-  tried: Sequence[Clustering]
+  tried: Sequence[Clustering] = ()
+  chosen: Clustering | None = None
 
   def text(self) -> str:
     """The table of what was tried, and the groups."""
     lines = ['groups  silhouette'] if self.tried else []
     for each in self.tried:
-      mark = ' *' if each.count == len(self.files) else ''
+      mark = ' *' if each is self.chosen else ''
       lines.append(f'{each.count:>6}  {each.silhouette:>10.3f}{mark}')
-    if len(self.files) < 2:
-      lines.append('The files are too few or too alike to make groups of them.')
+    if self.chosen is None:
+      lines.append(
+        'The files are too few or too alike to find groups of them; they stay '
+        'where they are.'
+      )
     lines += [
       f'  {name}: {len(paths):,} files'
       for name, paths in sorted(self.files.items())
@@ -57,8 +61,9 @@ def find_groups(
 ) -> Grouping:
   """Puts all files of a library into groups by what they are about.
 
-  The number of groups is that of the highest silhouette. Summaries stay as
-  they are. What is found is written down before a file is moved, and the next
+  The number of groups is that of the highest silhouette; where even that is
+  low, files stay in the groups that they have. Summaries stay as they are.
+  What is found is written down before a file is moved, and the next
   `add_folder` or call of this completes it where it was stopped.
 
   Args:
@@ -77,7 +82,7 @@ def find_groups(
     complete_grouping(library)
     entries = library.catalogue.entries()
     if not entries:
-      return Grouping({}, [])
+      return Grouping({})
     _check_free(library, {entry.group for entry in entries})
     paths, vectors, words = _read_files(library, entries)
     if count and not 2 <= count < len(paths):
@@ -92,15 +97,22 @@ def find_groups(
       tried = cluster(vectors, counts, seed)
     best = max(tried, key=lambda each: each.silhouette, default=None)
     if best is None or not count and best.silhouette < _LEAST_SILHOUETTE:
-      files = {UNGROUPED: paths}
-    else:
-      names = name_clusters(words, best.labels)
-      files = {name: [] for name in names}
-      for path, label in zip(paths, best.labels):
-        files[names[label]].append(path)
+      had = {entry.path: entry.group for entry in entries}
+      return Grouping(_by_group(had), tried)
+    names = name_clusters(words, best.labels)
+    files = _by_group(
+      {path: names[label] for path, label in zip(paths, best.labels)}
+    )
     write_file(library.folder / GROUPING, json.dumps(files) + '\n')
     complete_grouping(library)
-  return Grouping(files, tried)
+  return Grouping(files, tried, best)
+
+
+def _by_group(groups: Mapping[str, str]) -> dict[str, list[str]]:
+  files = collections.defaultdict(list)
+  for path, group in groups.items():
+    files[group].append(path)
+  return dict(files)
 
 
 def complete_grouping(library: Library) -> None:
