@@ -111,7 +111,6 @@ def test_summaries_of_a_change_that_was_stopped_go_with_the_next(
     patch.setattr(Catalogue, step, stopped)
     with pytest.raises(KeyboardInterrupt):
       add_folder(library, files, 'mills', progress=False)
-  # A note that is damaged leaves them to --mend.
   noted = library.folder / RELEASED
   add_folder(library, files, 'mills', progress=False)
   assert_clean(library)
@@ -119,6 +118,31 @@ def test_summaries_of_a_change_that_was_stopped_go_with_the_next(
   assert len(library.store.keys()) == len(
     {entry.key for entry in library.catalogue.entries()}
   )
+
+
+def test_summaries_whose_note_is_damaged_are_left_to_mend(
+  library, files, monkeypatch
+):
+  add_folder(library, files, 'mills', progress=False)
+  (files / 'b.md').unlink()
+
+  def stopped(*arguments):
+    raise KeyboardInterrupt
+
+  with monkeypatch.context() as patch:
+    patch.setattr(library.store, 'remove', stopped)
+    with pytest.raises(KeyboardInterrupt):
+      add_folder(library, files, 'mills', progress=False)
+  noted = library.folder / RELEASED
+  noted.write_bytes(noted.read_bytes()[:-9])
+  ready = library.store.keys()
+  add_folder(library, files, 'mills', progress=False)
+  assert not noted.exists() and library.store.keys() == ready
+  used = {entry.key for entry in library.catalogue.entries()}
+  assert len(verify(library).leftovers) == len(ready - used) > 0
+  verify(library, mend=True)
+  assert library.store.keys() == used
+  assert_clean(library)
 
 
 def test_passages_that_are_lost_do_not_cost_the_summaries(library, files):
