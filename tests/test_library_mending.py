@@ -2,6 +2,8 @@
 
 # ruff: noqa: F811  (fixtures of another file)
 
+import errno
+import os
 import shutil
 
 import numpy as np
@@ -143,6 +145,32 @@ def test_summaries_whose_note_is_damaged_are_left_to_mend(
   verify(library, mend=True)
   assert library.store.keys() == used
   assert_clean(library)
+
+
+def test_summaries_that_cannot_be_read_for_a_moment_are_no_damage(
+  library, files, monkeypatch
+):
+  add_folder(library, files, 'mills', progress=False)
+  before, whole = written(library), state(library)
+  entry = library.catalogue.entries()[0]
+  load = library.store.load
+
+  def away(key, *arguments):
+    if key == entry.key:
+      raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+    return load(key, *arguments)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(library.store, 'load', away)
+    for mend in (False, True):
+      with pytest.raises(OSError, match='a.txt: its summaries .*Stale.*remove'):
+        verify(library, mend)
+  assert written(library) == before and state(library) == whole
+  assert_clean(library)
+  # What is not there does not come back.
+  library.store.remove(entry.key)
+  assert len(verify(library, mend=True).damage) == 1
+  assert len(library.catalogue.entries()) == len(whole[0]) - 1
 
 
 def test_passages_that_are_lost_do_not_cost_the_summaries(library, files):

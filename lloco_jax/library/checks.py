@@ -103,6 +103,8 @@ def verify(library: Library, mend: bool = False) -> Findings:
   Raises:
     ValueError: another program changes the library; or it is to be mended, and
       the catalogue has no document for all the summaries in the store.
+    OSError: summaries or the catalogue cannot be read, which may pass; nothing
+      was mended.
   """
   # Nothing changes what nobody can write.
   writable = mend or os.access(library.folder, os.W_OK)
@@ -143,10 +145,18 @@ def _check_documents(library, entries, findings) -> list[Entry]:
     findings.documents += 1
     try:
       found = library.store.load(entry.key, library.settings.compressor)
-    except (ValueError, OSError) as error:
+    except (ValueError, FileNotFoundError) as error:
       findings.damage.append(f'{entry.name}: {error}')
       damaged.append(entry)
       continue
+    except OSError as error:
+      # A disk that is away for a moment must not cost what is whole.
+      path = library.store.path(entry.key)
+      raise OSError(
+        f'{entry.name}: its summaries cannot be read '
+        f'({error.strerror or error}); mend that and give the command again, '
+        f'or remove {show(path)} to have them made anew.'
+      ) from error
     if (
       len(found) != entry.vectors
       or not np.isfinite(found.astype(np.float32)).all()
