@@ -251,6 +251,36 @@ def test_foreign_files_are_told_and_let_be(library, files):
   assert len(after.foreign) == 5 and not after.leftovers
 
 
+def test_what_a_killed_writer_left_goes_when_it_is_old(library, files):
+  add_folder(library, files, 'mills', progress=False)
+  folders = (
+    'pairs',
+    'studied',
+    'dropped',
+    'adapters/mills',
+    'training/mills/1',
+  )
+  left, mine = [], []
+  for folder in folders:
+    place = library.folder / folder
+    place.mkdir(parents=True)
+    left.append(place / f'.mills.jsonl.{"0123abcd" * 4}.part')
+    mine.append(place / '.mine.part')
+  for path in left + mine:
+    path.write_text('{')
+  # It may be of a live one.
+  assert_clean(library)
+  verify(library, mend=True)
+  assert all(path.exists() for path in left)
+  for path in left + mine:
+    os.utime(path, (0, 0))
+  assert len(verify(library).leftovers) == len(left)
+  verify(library, mend=True)
+  assert not any(path.exists() for path in left)
+  assert all(path.exists() for path in mine)
+  assert_clean(library)
+
+
 def test_a_store_that_lost_its_format_file(library, files):
   add_folder(library, files, 'mills', progress=False)
   (library.folder / 'store/store.json').unlink()

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import time
 
 import numpy as np
 
@@ -30,6 +31,11 @@ _KNOWN = (
   *('pairs', 'studied', 'dropped'),
 )
 _TABLES = ('documents.lance', 'passages.lance')
+# Where programs write that do not hold the library's lock, and what those leave
+# that are stopped; a live one is done with a file within a day.
+_OPEN = ('pairs', 'studied', 'dropped', 'adapters', 'training')
+_HALF = f'.*.{"[0-9a-f]" * 32}.part'
+_DAY = 24 * 60 * 60
 # Documents whose passages are read at a time.
 _AT_ONCE = 500
 
@@ -115,6 +121,7 @@ def verify(library: Library, mend: bool = False) -> Findings:
     unread = _check_passages(library, entries, findings)
     _check_store(library, entries, findings)
     _check_folder(library, findings)
+    halves = _check_halves(library, findings)
     _check_files(entries, findings)
     try:
       library.check_grouped()
@@ -134,6 +141,8 @@ def verify(library: Library, mend: bool = False) -> Findings:
       # Whose passages alone are damaged is added again without compression.
       gone = {entry.key for entry in lost}
       sweep(library, {entry.key for entry in unread} - gone)
+      for path in halves:
+        path.unlink(missing_ok=True)
       findings.mended = True
   return findings
 
@@ -239,17 +248,34 @@ def _check_folder(library, findings) -> None:
         _unknown(path, findings)
 
 
+def _check_halves(library, findings) -> list[pathlib.Path]:
+  """Files that were left half-written where others may be written now."""
+  found = [
+    path
+    for name in _OPEN
+    for path in sorted((library.folder / name).rglob(_HALF))
+    if path.is_file() and time.time() - path.stat().st_mtime > _DAY
+  ]
+  for path in found:
+    _left(path, findings)
+  return found
+
+
 def _unknown(path, findings) -> None:
   if (
     path.name.startswith('.') and path.name.endswith('.part') and path.is_file()
   ):
-    findings.leftovers.append(
-      f'{show(path)} was left by a program that was stopped.'
-    )
+    _left(path, findings)
   else:
     findings.foreign.append(
       f'{show(path)} is a foreign file, which you can remove.'
     )
+
+
+def _left(path, findings) -> None:
+  findings.leftovers.append(
+    f'{show(path)} was left by a program that was stopped.'
+  )
 
 
 def _check_adapters(library, findings) -> None:
