@@ -206,21 +206,6 @@ def test_text_embeddings_are_verified(library, files):
   assert all('its text embeddings' in each for each in found)
 
 
-@pytest.mark.parametrize('mend', [True, False])
-def test_an_index_that_is_lost_is_told_and_made_anew(library, files, mend):
-  add_folder(library, files, 'mills', progress=False)
-  shutil.rmtree(library.folder / 'catalogue/passages.lance/_indices')
-  damaged = again(library)
-  [said] = verify(damaged).damage
-  assert said.startswith('The index of words in the catalogue cannot be read')
-  if mend:
-    verify(damaged, mend=True)
-  else:
-    add_folder(damaged, files, 'mills', progress=False)
-  assert find(damaged, 'the mill')
-  assert_clean(damaged)
-
-
 def test_a_library_that_cannot_be_written_is_verified(
   library, files, monkeypatch
 ):

@@ -14,18 +14,23 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import json
 import pathlib
 import re
 
 import numpy as np
 
-from lloco_jax.files import disk_is_full
+from lloco_jax.files import disk_is_full, write_file
 from lloco_jax.library.folder import document_name
 from lloco_jax.retrieval.extra import need
 
+# The hashes of the files that the index of words has.
+WORD_HASHES = 'words.json'
 # Versions of a table are kept as long for those who are reading them.
 _KEEP = datetime.timedelta(hours=1)
 _SOURCE_LINE = re.compile(r',? */\S+\.rs:\d+:\d+')
+# Errors of LanceDB, which cannot be imported, where its own code breaks off.
+_PANICS = ('RustPanic', 'PanicException')
 # Names in one condition.
 _NAMES = 1000
 
@@ -195,7 +200,11 @@ class Catalogue:
       self._delete(self._documents, [entry.place for entry in entries], 'place')
 
   def tidy(self) -> None:
-    """Removes passages of no document, and makes searches fast again."""
+    """Removes passages of no document, and makes searches fast again.
+
+    An index of words that is missing or damaged is made anew. No other program
+    may be changing the library: see `Library.alone`.
+    """
     from lancedb.index import FTS
 
     with self._errors():
@@ -207,14 +216,35 @@ class Catalogue:
     with self._errors():
       for table in (self._documents, self._passages):
         table.optimize(cleanup_older_than=_KEEP)
+    for path in self._folder.glob(f'.{WORD_HASHES}.*.part'):
+      path.unlink()
+    write_file(
+      self._folder / WORD_HASHES, json.dumps(self._index_hashes()) + '\n'
+    )
 
   def words_fail(self) -> bool:
-    """Whether the index of words is missing or cannot be read."""
+    """Whether the index of words is missing, or not what `tidy` left."""
+    # A search reads little of it, and may go wrong without an error.
+    try:
+      known = json.loads((self._folder / WORD_HASHES).read_text('utf-8'))
+    except (FileNotFoundError, ValueError):
+      return True
+    if known != self._index_hashes():
+      return True
     try:
       self.by_words('the', 1)
     except OSError:
       return True
     return False
+
+  def _index_hashes(self) -> dict[str, str]:
+    folder, found = self._folder / 'passages.lance/_indices', {}
+    for path in sorted(folder.rglob('*')):
+      if path.is_file():
+        with path.open('rb') as file:
+          digest = hashlib.file_digest(file, 'sha256').hexdigest()
+        found[path.relative_to(folder).as_posix()] = digest
+    return found
 
   def counts(self) -> Mapping[str, int]:
     """How many passages each version has."""
@@ -293,9 +323,12 @@ class Catalogue:
     """LanceDB's own errors, as those that are said in a sentence."""
     try:
       yield
-    except (RuntimeError, *also) as error:
+    except BaseException as error:
+      panic = type(error).__name__ in _PANICS
+      if not panic and not isinstance(error, (RuntimeError, *also)):
+        raise
       # Where in LanceDB's own code it comes from tells a user nothing.
-      said = _SOURCE_LINE.sub('', str(error).strip().splitlines()[0])[:300]
+      said = _SOURCE_LINE.sub('', str(error).strip().partition('\n')[0])[:300]
       if 'No space left' in said:
         raise disk_is_full(self._folder) from error
       raise OSError(

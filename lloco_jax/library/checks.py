@@ -9,7 +9,7 @@ import time
 import numpy as np
 
 from lloco_jax.library.adding import text_hash
-from lloco_jax.library.catalogue import Entry
+from lloco_jax.library.catalogue import WORD_HASHES, Entry
 from lloco_jax.library.folder import show
 from lloco_jax.library.grouping import complete_grouping
 from lloco_jax.library.library import (
@@ -30,7 +30,7 @@ _KNOWN = (
   *('store', 'catalogue', 'adapters', 'training'),
   *('pairs', 'studied', 'dropped'),
 )
-_TABLES = ('documents.lance', 'passages.lance')
+_TABLES = ('documents.lance', 'passages.lance', WORD_HASHES)
 # Where programs write that do not hold the library's lock, and what those leave
 # that are stopped; a live one is done with a file within a day.
 _OPEN = ('pairs', 'studied', 'dropped', 'adapters', 'training')
@@ -183,7 +183,8 @@ def _check_passages(library, entries, findings) -> list[Entry]:
   damaged = []
   if entries and library.catalogue.words_fail():
     findings.damage.append(
-      'The index of words in the catalogue cannot be read; it is made anew.'
+      'The index of words in the catalogue is missing, damaged or not '
+      'finished; --mend, or to add a folder again, makes it anew.'
     )
   for start in range(0, len(entries), _AT_ONCE):
     some = entries[start : start + _AT_ONCE]
