@@ -193,6 +193,22 @@ def test_a_text_is_compressed_once(tmp_path, capsys):
   assert '3 of 3 documents are in the store' in capsys.readouterr().out
 
 
+def test_the_store_is_listed_a_few_times_and_not_for_every_document(
+  tmp_path, monkeypatch
+):
+  listed = []
+
+  def keys(store):
+    listed.append(store)
+    return real(store)
+
+  real = Store.keys
+  monkeypatch.setattr(Store, 'keys', keys)
+  documents = documents_of([200, 300, 200, 300, 210, 310])
+  compress_documents(make_model(), documents, Store(tmp_path), SETTINGS)
+  assert len(contents(tmp_path)) == 6 and len(listed) < 6
+
+
 def test_a_damaged_file_is_made_again(tmp_path, capsys):
   model = make_model()
   documents = documents_of([200, 300])

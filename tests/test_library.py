@@ -344,6 +344,53 @@ def test_what_cannot_be_read_is_refused_and_the_rest_done(library, files):
   assert_clean(library)
 
 
+class WithOddTokens:
+  """A tokenizer that gives some texts ids no embedding belongs to."""
+
+  def __init__(self, tokenizer):
+    self._tokenizer = tokenizer
+
+  def __getattr__(self, name):
+    return getattr(self._tokenizer, name)
+
+  def encode(self, text, *options):
+    ids = self._tokenizer.encode(text, *options)
+    return [*ids, 10**6] if 'zebra' in text else ids
+
+
+def test_what_cannot_be_compressed_is_refused_and_the_rest_done(
+  tmp_path, model, files
+):
+  odd = dataclasses.replace(model, tokenizer=WithOddTokens(model.tokenizer))
+  library = make(tmp_path / 'odd', odd)
+  (files / 'a0.txt').write_text(text_of(7, 500) + 'A zebra.')
+  counts = add_folder(library, files, progress=False)
+  assert counted(counts) == (3, 0, 0, 0, 0, 1)
+  assert 'a0.txt' in counts.refused[0] and '1000000' in counts.refused[0]
+  (files / 'a0.txt').write_text(text_of(7, 500))
+  assert counted(add_folder(library, files, progress=False))[0] == 1
+  (files / 'a0.txt').write_text('The zebra.')
+  counts = add_folder(library, files, progress=False)
+  assert counted(counts) == (0, 3, 0, 0, 0, 1)
+  assert counts.refused[0].endswith('before stays in the library.')
+  assert texts_of(library)['a0.txt'] == text_of(7, 500)
+  assert not verify(library).damage
+
+
+def test_a_package_that_is_missing_refuses_its_kind_alone(
+  library, files, monkeypatch
+):
+  def missing(path, data, name):
+    if path.suffix == '.html':
+      raise ImportError('beautifulsoup4 is missing; install it.')
+    return data.decode(), []
+
+  monkeypatch.setattr('lloco_jax.library.reading.parse', missing)
+  counts = add_folder(library, files, progress=False)
+  assert counted(counts) == (2, 0, 0, 0, 0, 1)
+  assert counts.refused == ['beautifulsoup4 is missing; install it.']
+
+
 def test_a_file_that_cannot_be_read_any_more_keeps_its_place(library, files):
   add_folder(library, files, 'mills')
   (files / 'a.txt').write_bytes(b'\0\0')
@@ -491,12 +538,14 @@ def test_another_model_or_embedding_is_refused(tmp_path, model, files):
   other = load_short(write_model(tmp_path / 'other', seed=1))
   with pytest.raises(ValueError, match='not what it was when the library'):
     add_folder(Library(library.folder, other, encode), files, 'mills')
-  for other in (
-    lambda texts: encode(texts)[:, :3],
-    lambda x: encode(x) * np.arange(10),
-  ):
-    with pytest.raises(ValueError, match='made with another text embedding'):
-      add_folder(Library(library.folder, model, other), files, 'mills')
+  for group in ('mills', None):
+    for other in (
+      lambda texts: encode(texts)[:, :3],
+      lambda x: encode(x) * np.arange(10),
+    ):
+      with pytest.raises(ValueError, match='made with another text embedding'):
+        add_folder(Library(library.folder, model, other), files, group)
+      assert not library.store.keys()
   fields = json.loads((library.folder / 'library.json').read_text())
   fields['format'] = 2
   (library.folder / 'library.json').write_text(json.dumps(fields))

@@ -92,6 +92,37 @@ def test_what_was_compressed_before_a_stop_outlasts_other_changes(
   assert written(library)[new] == ready[new]
 
 
+def test_a_stop_and_then_a_lost_catalogue_cost_no_summaries(
+  library, files, others, monkeypatch
+):
+  add_folder(library, files, 'mills', progress=False)
+  before, text = written(library), (files / 'a.txt').read_text()
+
+  def stopped(*arguments):
+    raise KeyboardInterrupt
+
+  noted = []
+  for change in ('another group', 'another text'):
+    group = 'mills'
+    if change == 'another group':
+      group = 'ferries'
+    else:
+      (files / 'a.txt').write_text(text_of(12))
+    with monkeypatch.context() as patch:
+      patch.setattr(Catalogue, 'put', stopped)
+      with pytest.raises(KeyboardInterrupt):
+        add_folder(library, files, group, progress=False)
+    noted.append((library.folder / RELEASED).exists())
+  # What stays in a group or comes to another is not foretold to go.
+  assert noted == [False, True]
+  shutil.rmtree(library.folder / 'catalogue')
+  (files / 'a.txt').write_text(text)
+  emptied = again(library)
+  for folder in (others, files):
+    add_folder(emptied, folder, 'mills', progress=False)
+  assert before.items() <= written(emptied).items()
+
+
 @pytest.mark.parametrize('step', ['drop', 'tidy'])
 def test_summaries_of_a_change_that_was_stopped_go_with_the_next(
   library, files, monkeypatch, step

@@ -142,6 +142,7 @@ def test_damaged_file_is_absent_and_said_once(tmp_path, capsys, kind):
   Store(tmp_path).save(record, vectors_of(record))
   damage(tmp_path / f'{record.key}.safetensors', kind)
   store = Store(tmp_path)
+  store.index_new_files()
   assert store.longest_prefix(SETTINGS, record.chain) == (0, None)
   assert store.find(record.key) is None
   assert store.find(record.key) is None
@@ -197,12 +198,15 @@ def test_longest_shared_prefix(tmp_path):
   # Another program adds a file; this one sees it.
   other = record_of(range(21), name='c')
   Store(tmp_path).save(other, vectors_of(other))
+  store.index_new_files()
   assert shared(range(40))[0] == 5
   # What is damaged meanwhile gives way to what is whole.
   Store(tmp_path).save(short, vectors_of(short))
   damage(tmp_path / f'{other.key}.safetensors', 'vectors cut')
   assert shared(range(40))[0] == 3
-  assert Store(tmp_path).longest_prefix(SETTINGS, other.chain)[0] == 3
+  store = Store(tmp_path)
+  store.index_new_files()
+  assert store.longest_prefix(SETTINGS, other.chain)[0] == 3
 
 
 def test_last_vectors_continue_only_documents_that_end_full(tmp_path):

@@ -1,5 +1,6 @@
 """Token by token: the same tokens as all at once."""
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -36,6 +37,23 @@ def test_tokens_are_those_of_generate(length, adapted):
     == (expected[: expected.index(stop)])
   )
   assert stream(Context(vectors), adapter, 1, stop_tokens=()) == expected[:1]
+
+
+def test_nothing_is_compiled_between_tokens():
+  compiled = []
+
+  def heard(event, *_, **__):
+    if event.endswith('backend_compile_duration'):
+      compiled.append(event)
+
+  # So many new tokens no other test asks for.
+  made = Stream(tiny_model(), Context(np.zeros((9, WIDTH))), PROMPT, None, 17)
+  jax.monitoring.register_event_duration_secs_listener(heard)
+  try:
+    assert list(made)
+    assert not compiled
+  finally:
+    jax.monitoring.unregister_event_duration_listener(heard)
 
 
 def test_a_context_of_text():

@@ -158,6 +158,8 @@ def compress_documents(
 
 def _known_segments(store: Store, settings: Settings, records: list[Record]):
   """The `longest_prefix` of each record, in all processes the same."""
+  if records:
+    store.index_new_files()
   known = [store.longest_prefix(settings, each.chain) for each in records]
   agreed = processes.agreed([segments for segments, _ in known])
   for index, segments in enumerate(agreed):

@@ -121,6 +121,8 @@ def take_inventory(
   missing = [key for key, theirs in zip(first_names, there) if not theirs]
   if progress and missing:
     print(f'Tokenising {len(missing)} documents.', flush=True)
+  if missing:
+    store.index_new_files()
   meter = Progress(shown=progress)
   for number, key in enumerate(missing, 1):
     name = first_names[key]

@@ -181,17 +181,31 @@ class Store:
       if entry.name.endswith(_SUFFIX) and entry.is_file()
     }
 
+  def index_new_files(self) -> None:
+    """Reads the headers of files that came since the last time.
+
+    That lists the whole folder, so not for every document.
+    """
+    for key in sorted(self.keys() - self._indexed):
+      self._indexed.add(key)
+      try:
+        with self.path(key).open('rb') as file:
+          self._index(_record(self.path(key), _read_header(file)))
+      except (FileNotFoundError, Damaged):
+        pass
+
   def longest_prefix(
     self, settings: Settings, chain: Sequence[str]
   ) -> tuple[int, np.ndarray | None]:
     """The most full segments of a document that some document shares.
+
+    Those that this store wrote or `index_new_files` found.
 
     Returns:
       Their number n and their vectors: [n K, D] where the checkpoint
       accumulates them, else [K, D] of the last; 0 and None where there are
       none.
     """
-    self._index_new_files()
     for segments in range(len(chain), 0, -1):
       for key in self._holders.get(chain[segments - 1], ()):
         try:
@@ -245,16 +259,6 @@ class Store:
         if time.time() - path.stat().st_mtime > _DAY:
           path.unlink()
       except FileNotFoundError:
-        pass
-
-  def _index_new_files(self) -> None:
-    """Reads the headers of files that came since the last time."""
-    for key in sorted(self.keys() - self._indexed):
-      self._indexed.add(key)
-      try:
-        with self.path(key).open('rb') as file:
-          self._index(_record(self.path(key), _read_header(file)))
-      except (FileNotFoundError, Damaged):
         pass
 
   def _index(self, record: Record) -> None:

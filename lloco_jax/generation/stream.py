@@ -52,9 +52,17 @@ def _advance(
   return following, Cache(layers, positions, groups)
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _joined(cache):
-  return cache.replace(layers=join_heads(cache.layers))
+@functools.partial(jax.jit, donate_argnums=1)
+def _begin(scores, cache):
+  """The first token [1, 1], and the cache as decoding wants it."""
+  cache = cache.replace(layers=join_heads(cache.layers))
+  return likeliest(scores), cache
+
+
+def _shapes(tree):
+  return jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree
+  )
 
 
 class Stream:
@@ -114,25 +122,25 @@ class Stream:
       adapter = adapter.replace(weights=unstack_layers(adapter.weights))
       adapter = decoding_adapter(adapter, self._params, config)
     self._adapter = adapter
+    lowered = _begin.lower(*_shapes(lowered.out_info))
+    self._begin = lowered.compile()
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
     one = jax.ShapeDtypeStruct((1, 1), jnp.int32)
-    _, cache = lowered.out_info
-    cache = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), cache
-    )
-    cache = jax.eval_shape(_joined, cache)
+    token, cache = _shapes(lowered.out_info)
     self._advance = _advance.lower(
-      self._params, config, one, cache, scalar, one, adapter
+      self._params, config, token, cache, scalar, one, adapter
     ).compile()
+    # Or the first token would wait for them.
+    jax.block_until_ready((embedded, self._params, self._adapter))
 
   def __iter__(self) -> Iterator[int]:
-    scores, cache = self._prefill(*self._reading)
-    cache = _joined(cache)
-    token = likeliest(scores)
+    token, cache = self._begin(*self._prefill(*self._reading))
     for step in range(self._steps):
-      if int(token[0, 0]) in self._stop:
+      # To take an element of it on the device would be one more program.
+      chosen = np.asarray(token).item()
+      if chosen in self._stop:
         return
-      yield int(token[0, 0])
+      yield chosen
       if step + 1 < self._steps:
         token, cache = self._advance(
           self._params,

@@ -8,7 +8,6 @@ work on the last few files, and the next one goes on from there.
 import collections
 from collections.abc import Sequence
 import dataclasses
-import hashlib
 import os
 import pathlib
 import shlex
@@ -21,8 +20,6 @@ from lloco_jax.files import named_path
 from lloco_jax.library.catalogue import Entry, Passage
 from lloco_jax.library.counts import Counts
 from lloco_jax.library.folder import (
-  document_name,
-  escaped,
   show,
   walk,
 )
@@ -32,29 +29,14 @@ from lloco_jax.library.grouping import (
   nearest_group,
 )
 from lloco_jax.library.library import Library, check_group
-from lloco_jax.library.parsers import parse
 from lloco_jax.library.pieces import cut
-from lloco_jax.library.sweeping import foretell, release
-from lloco_jax.weights.sources import file_hash
+from lloco_jax.library.reading import File, read_file, text_hash
+from lloco_jax.library.sweeping import foretell, release, resume_release
 
 # Characters of the texts that are compressed between two entries in the
 # catalogue: enough to fill batches, and no more work than can be lost.
 _CHUNK = 400_000
 MOST_MEGABYTES = 50
-
-
-@dataclasses.dataclass(frozen=True)
-class _File:
-  """A file that is to be put into the library, cut into parts."""
-
-  path: str
-  group: str
-  hash: str
-  parts: tuple[str, ...]
-  known: tuple[Entry, ...]
-
-  def name(self, part: int) -> str:
-    return document_name(self.path, part, len(self.parts))
 
 
 def add_folder(
@@ -94,7 +76,7 @@ def add_folder(
   found = walk(folder, library.folder)
   with library.alone():
     library.catalogue.tidy()
-    release(library)
+    resume_release(library)
     complete_grouping(library)
     passages = library.catalogue.counts()
     known = collections.defaultdict(list)
@@ -114,17 +96,25 @@ def add_folder(
       counts.refuse(sentence)
     adder = _Adder(library, rows, progress, counts)
     for number, path in enumerate(found.files, 1):
+      before = known[str(path)]
+      # Where passages or summaries are missing the file is read again.
+      whole = all(
+        passages.get(entry.version, 0) == entry.passages
+        and library.store.find(entry.key)
+        for entry in before
+      )
       try:
-        before = known[str(path)]
-        # Where passages are missing the whole file is read again.
-        whole = all(
-          passages.get(entry.version, 0) == entry.passages for entry in before
+        file = read_file(
+          path,
+          group,
+          before,
+          whole,
+          library.making.part_characters,
+          most_megabytes,
+          counts.remark,
         )
-        file = _read(
-          library, path, group, before, whole, most_megabytes, counts
-        )
-      except (ValueError, OSError) as error:
-        counts.refuse(_with_kept(_sentence(path, error), known[str(path)]))
+      except (ValueError, OSError, ImportError) as error:
+        counts.refuse(_with_kept(_sentence(path, error), before))
         continue
       if file is None:
         counts.unchanged += 1
@@ -230,10 +220,16 @@ class _Adder:
   def __init__(self, library, rows, progress, counts):
     self._library, self._rows = library, rows
     self._progress, self._counts = progress, counts
-    self._waiting: list[_File] = []
+    self._waiting: list[File] = []
+    self._model = None
 
-  def add(self, file: _File) -> bool:
+  def add(self, file: File) -> bool:
     """Takes a file; tells whether all that waited are in the library now."""
+    # Another text embedding, and another model, are told before any work.
+    self._library.check_embedding()
+    self._model = self._library.model
+    if file.group is None:
+      file = dataclasses.replace(file, group=self._nearest(file))
     self._waiting.append(file)
     waiting = sum(len(part) for each in self._waiting for part in each.parts)
     if waiting < _CHUNK:
@@ -242,22 +238,45 @@ class _Adder:
     return True
 
   def finish(self) -> None:
-    """Brings the files that wait into the library."""
+    """Brings the files that wait into the library.
+
+    One that cannot be compressed is refused, and the others are done.
+    """
     files, self._waiting = self._waiting, []
     if not files:
       return
-    library, counts = self._library, self._counts
-    stored = compress_documents(
-      library.model,
+    try:
+      stored = self._compress(files)
+    except ValueError as error:
+      if len(files) == 1:
+        self._counts.refuse(_with_kept(str(error), files[0].known))
+        return
+      for file in files:
+        self._waiting = [file]
+        self.finish()
+      return
+    self._enter(files, stored)
+
+  def _nearest(self, file: File) -> str:
+    pieces = cut(''.join(file.parts), self._library.making.passage_characters)
+    vector = self._library.vectors(pieces).mean(axis=0)
+    return nearest_group(self._library, vector)
+
+  def _compress(self, files: Sequence[File]) -> dict[str, Stored]:
+    return compress_documents(
+      self._model,
       [
         Document(file.name(number), part, file.group)
         for file in files
         for number, part in enumerate(file.parts, 1)
       ],
-      library.store,
-      library.compression(self._rows),
+      self._library.store,
+      self._library.compression(self._rows),
       self._progress,
     )
+
+  def _enter(self, files: Sequence[File], stored: dict[str, Stored]) -> None:
+    library, counts = self._library, self._counts
     entries, passages = [], []
     for file in files:
       for number, part in enumerate(file.parts, 1):
@@ -275,13 +294,14 @@ class _Adder:
         counts.vectors += kept.vectors
     places = {entry.place for entry in entries}
     old = [entry for file in files for entry in file.known]
-    foretell(library, old)
+    staying = {entry.key for entry in entries}
+    foretell(library, [each for each in old if each.key not in staying])
     library.catalogue.put(entries, passages)
     library.catalogue.drop([each for each in old if each.place not in places])
     for file in files:
       if not file.known:
         counts.added += 1
-      elif _has_grown(file):
+      elif file.has_grown:
         counts.continued += 1
       else:
         counts.updated += 1
@@ -301,79 +321,6 @@ class _Adder:
       vectors=kept.vectors,
       passages=passages,
     )
-
-
-def text_hash(text: str) -> str:
-  """The sha256 of a text."""
-  return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
-
-
-def _read(
-  library: Library,
-  path: pathlib.Path,
-  group: str | None,
-  known: list[Entry],
-  whole: bool,
-  most_megabytes: float,
-  counts: Counts,
-) -> _File | None:
-  """A file's parts, or None where the library has them and their summaries.
-
-  `whole` tells whether it has all passages of what is `known`.
-  """
-  megabytes = path.stat().st_size / 1e6
-  if megabytes > most_megabytes:
-    raise ValueError(
-      f'{show(path)} has {megabytes:,.0f} MB, and a file may have '
-      f'{most_megabytes:g} (--most_megabytes); split it, or allow more.'
-    )
-  if (
-    whole and _is_whole(known, group) and file_hash(path) == known[0].file_hash
-  ):
-    if all(library.store.find(entry.key) for entry in known):
-      return None
-  data = path.read_bytes()
-  text, remarks = parse(path, data, show(path))
-  group = group or (known[0].group if known else _nearest(library, text))
-  # Of the whole file, so that an error names it and no part is lost.
-  Document(escaped(path), text, group)
-  for remark in remarks:
-    counts.remark(remark)
-  most = library.making.part_characters or len(text)
-  return _File(
-    str(path),
-    group,
-    hashlib.sha256(data).hexdigest(),
-    tuple(cut(text, most)),
-    tuple(known),
-  )
-
-
-def _nearest(library: Library, text: str) -> str:
-  pieces = cut(text, library.making.passage_characters)
-  return nearest_group(library, library.vectors(pieces).mean(axis=0))
-
-
-def _is_whole(known: list[Entry], group: str | None) -> bool:
-  """Whether the catalogue has all parts of one state of a file."""
-  return (
-    bool(known)
-    and len(known) == known[0].parts
-    and len({(entry.file_hash, entry.parts) for entry in known}) == 1
-    and {entry.group for entry in known} == {group or known[0].group}
-  )
-
-
-def _has_grown(file: _File) -> bool:
-  """Whether the text begins with all of what it was before."""
-  *full, last = file.known
-  before = [text_hash(part) for part in file.parts[: len(full)]]
-  rest = ''.join(file.parts[len(full) :])
-  return (
-    len(rest) > last.characters
-    and before == [entry.text_hash for entry in full]
-    and text_hash(rest[: last.characters]) == last.text_hash
-  )
 
 
 def _sentence(path: pathlib.Path, error: Exception) -> str:

@@ -153,22 +153,21 @@ class Library:
         'folder again, completes it.'
       )
 
-  def vectors(self, texts: Sequence[str]) -> np.ndarray:
-    """Text embeddings [n, D] of texts, of length one.
+  def check_embedding(self) -> None:
+    """Raises ValueError: it is not the one the library was made with."""
+    if self._encode_checked:
+      return
+    found, probe = unit_vectors(self._encode, [_PROBE])[0], self._probe
+    if found.shape != probe.shape or not np.allclose(found, probe, atol=1e-3):
+      raise ValueError(
+        f'The library {show(self.folder)} was made with another text '
+        'embedding; open it with that one, or make another library.'
+      )
+    self._encode_checked = True
 
-    Raises:
-      ValueError: it is not the embedding that the library was made with.
-    """
-    if not self._encode_checked:
-      found = unit_vectors(self._encode, [_PROBE])[0]
-      if found.shape != self._probe.shape or not np.allclose(
-        found, self._probe, atol=1e-3
-      ):
-        raise ValueError(
-          f'The library {show(self.folder)} was made with another text '
-          'embedding; open it with that one, or make another library.'
-        )
-      self._encode_checked = True
+  def vectors(self, texts: Sequence[str]) -> np.ndarray:
+    """Text embeddings [n, D] of length one; raises as `check_embedding`."""
+    self.check_embedding()
     return unit_vectors(self._encode, list(texts))
 
   @functools.cached_property

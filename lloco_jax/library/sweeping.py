@@ -33,11 +33,22 @@ def release(library: Library) -> None:
   No other program may be changing the library: see `Library.alone`.
   """
   _remove(library, _foretold(library))
-  (library.folder / RELEASED).unlink(missing_ok=True)
+  _forget(library)
   for folder in (library.folder, library.store.folder):
     for path in folder.glob('.*.part'):
       if path.is_file():
         path.unlink(missing_ok=True)
+
+
+def resume_release(library: Library) -> None:
+  """Removes what a stopped program foretold, of the catalogue that there is.
+
+  One that names no documents may be new, in the place of one that was lost:
+  then nothing goes, as all may be added again.
+  """
+  if not library.catalogue.entries():
+    _forget(library)
+  release(library)
 
 
 def sweep(library: Library, keep: Collection[str] = ()) -> None:
@@ -53,6 +64,10 @@ def _foretold(library: Library) -> set[str]:
     return set(json.loads(path.read_text('utf-8')))
   except (FileNotFoundError, ValueError, TypeError):
     return set()
+
+
+def _forget(library: Library) -> None:
+  (library.folder / RELEASED).unlink(missing_ok=True)
 
 
 def _remove(library: Library, keys: Collection[str]) -> None:
