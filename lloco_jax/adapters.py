@@ -50,7 +50,8 @@ def finetune(
   Args:
     model: the base, with its tokenizer.
     examples: the questions and their answers.
-    summaries: [n, D] by document id, of all documents that are asked about.
+    summaries: [n, D] by document id, of all documents that are asked about;
+      those of others are not read.
     prompt: the words in which questions are asked, then and later.
     lora: rank, alpha, dropout and targets; the paper's by default.
     epochs: how often each question is seen.
@@ -84,11 +85,11 @@ def finetune(
     examples, model.need_tokenizer(), prompt, questions_per_row
   )
   check_questions(rows, model.config, window)
-  check_rows(rows, {key: len(each) for key, each in summaries.items()}, window)
   vectors = {
-    key: _vectors(key, each, model.config.hidden_size)
-    for key, each in summaries.items()
+    key: _vectors(key, summaries[key], model.config.hidden_size)
+    for key in sorted({key for row in rows for key in row.document_ids})
   }
+  check_rows(rows, {key: len(each) for key, each in vectors.items()}, window)
   lora = lora or LoraConfig()
 
   def context_of(document_ids, reserve):
@@ -112,7 +113,7 @@ def finetune(
         'lora': dataclasses.asdict(lora),
         'training': dataclasses.asdict(training),
         'questions': _questions_hash(rows),
-        'summaries': _summaries_hash(rows, vectors),
+        'summaries': _summaries_hash(vectors),
         'model': compressor_fingerprint(model),
       },
     )
@@ -135,13 +136,9 @@ def _questions_hash(rows: Sequence[Row]) -> str:
   return hashlib.sha256(repr(asked).encode()).hexdigest()
 
 
-def _summaries_hash(
-  rows: Sequence[Row], vectors: Mapping[str, np.ndarray]
-) -> str:
-  """Of the documents that are asked about."""
+def _summaries_hash(vectors: Mapping[str, np.ndarray]) -> str:
   digest = hashlib.sha256()
-  for name in sorted({name for row in rows for name in row.document_ids}):
-    value = vectors[name]
+  for name, value in vectors.items():
     digest.update(f'{name!r}{value.shape}{value.dtype}'.encode())
     digest.update(np.ascontiguousarray(value).tobytes())
   return digest.hexdigest()

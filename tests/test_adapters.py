@@ -1,5 +1,6 @@
 """Finetuning in a call."""
 
+import collections
 import dataclasses
 
 import jax
@@ -60,6 +61,18 @@ def test_questions_without_summaries_are_refused(folder):
     lloco.finetune(model, dataset.splits['train'], {})
 
 
+class Reads(collections.UserDict):
+  """Notes which of its values are read."""
+
+  def __init__(self, values):
+    super().__init__(values)
+    self.read = []
+
+  def __getitem__(self, key):
+    self.read.append(key)
+    return super().__getitem__(key)
+
+
 def test_a_workdir_belongs_to_one_call(tmp_path):
   """The same call goes on from it; any other is refused."""
   model = tiny_model()
@@ -70,9 +83,10 @@ def test_a_workdir_belongs_to_one_call(tmp_path):
     'workdir': tmp_path,
   }
   first = lloco.finetune(model, **one)
-  # Summaries that nothing asks about are not part of it.
-  more = one['summaries'] | {'e': tiny.normal(2, 4, model.config.hidden_size)}
+  # Summaries that nothing asks about are not part of it, nor read.
+  more = Reads(one['summaries'] | {'e': np.zeros((4, 3))})
   again = lloco.finetune(model, **{**one, 'summaries': more})
+  assert more.read == ['d']
   jax.tree.map(np.testing.assert_array_equal, first.weights, again.weights)
   others = (
     {'examples': [Example('q', 'who?', ('xy',), ('d',))]},
