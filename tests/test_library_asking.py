@@ -127,7 +127,7 @@ def test_the_adapter_of_the_group_answers(library, adapter):
 
 def test_an_adapter_in_its_place_is_found_without_a_name(library, adapter):
   place = library.folder / 'adapters/birds'
-  place.parent.mkdir()
+  place.parent.mkdir(exist_ok=True)
   place.symlink_to(adapter[0])
   try:
     assert lloco.ask('goose', library, max_new_tokens=2).has_adapter
@@ -162,6 +162,39 @@ def test_adapters_that_are_refused(library, adapter, tmp_path):
   assert other.fingerprint != library.model.fingerprint
   with pytest.raises(ValueError, match='other'):
     library.name_adapter('birds', str(tmp_path), 'plain')
+  assert not library.adapter_folders()
+
+
+@pytest.mark.parametrize(
+  'content', ['{', '[]', 'null', '{"mills": 3}', '{"mills": {"folder": "x"}}']
+)
+def test_damaged_names_are_told_before_the_work(
+  library, adapter, tmp_path, content
+):
+  named = library.folder / 'adapters.json'
+  (tmp_path / 'new.txt').write_text('A goose.')
+  named.write_text(content)
+  try:
+    for change in (
+      lambda: library.name_adapter('birds', str(adapter[0]), 'plain'),
+      lambda: library.forget_adapter('birds'),
+      lambda: add_folder(library, tmp_path, 'birds', progress=False),
+    ):
+      with pytest.raises(ValueError, match='adapters.json is damaged .*remove'):
+        change()
+    assert named.read_text() == content
+  finally:
+    named.unlink()
+  names = {entry.name for entry in library.catalogue.entries()}
+  assert str(tmp_path / 'new.txt') not in names
+
+
+def test_an_adapter_is_named_while_files_are_added(library, adapter):
+  other = Library(library.folder, library.model, encode)
+  with library.alone():
+    other.name_adapter('birds', str(adapter[0]), 'plain')
+    assert library.adapter_folders().keys() == {'birds'}
+    other.forget_adapter('birds')
   assert not library.adapter_folders()
 
 

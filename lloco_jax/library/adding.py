@@ -64,14 +64,16 @@ def add_folder(
 
   Raises:
     FileNotFoundError: there is no such folder.
-    ValueError: the group has no name, another program changes the library, or
-      the folder holds no file that can be read, though it did before.
+    ValueError: the group has no name, another program changes the library, its
+      named adapters are damaged, or the folder holds no file that can be read,
+      though it did before.
     OSError: the library cannot be written.
   """
   if group is not None:
     check_group(group)
   began = time.monotonic()
   check_limits(rows, most_megabytes)
+  library.adapter_folders()  # If they are damaged, that is told at once.
   folder = named_path(folder).resolve()
   found = walk(folder, library.folder)
   with library.alone():

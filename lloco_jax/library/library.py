@@ -7,7 +7,7 @@ answers to finetune them on and how they were made; `dropped/`, those of
 passages that have gone; `training/`, the runs.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 import dataclasses
 import functools
 import json
@@ -25,9 +25,10 @@ from lloco_jax.compression.inventory import Stored
 from lloco_jax.compression.store import Settings, Store
 from lloco_jax.data.prompts import PROMPTS, Prompt
 from lloco_jax.files import alone, named_path, write_file
-from lloco_jax.library.catalogue import Catalogue
+from lloco_jax.library.catalogue import Catalogue, Entry
 from lloco_jax.library.folder import show
 from lloco_jax.library.making import Making
+from lloco_jax.library.naming import Naming, holds_adapter
 from lloco_jax.model import Model
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.retrieval.encoder import Encoder, embed
@@ -97,6 +98,7 @@ class Library:
     self._encode, self._encode_checked = encode, False
     self._given = model
     self.store = Store(self.folder / 'store')
+    self._naming = Naming(self.folder / ADAPTERS)
     self.catalogue = Catalogue(self.folder / 'catalogue', self._probe.size)
 
   @classmethod
@@ -203,14 +205,41 @@ class Library:
       ValueError: there is no such group.
     """
     self._need_group(group)
-    stored = {
-      entry.name: Stored(
-        entry.key, entry.tokens, entry.cut_tokens, entry.vectors
-      )
-      for entry in self.catalogue.entries()
-      if entry.group == group
-    }
-    return StoredSummaries(self.store, stored)
+    return self.summaries_of(self._entries_of(group))
+
+  def summaries_of(self, entries: Iterable[Entry]) -> StoredSummaries:
+    """Those of some documents, whatever the catalogue has become since."""
+    return StoredSummaries(
+      self.store,
+      {
+        entry.name: Stored(
+          entry.key, entry.tokens, entry.cut_tokens, entry.vectors
+        )
+        for entry in entries
+      },
+    )
+
+  def texts(self, group: str) -> dict[Entry, list[str]]:
+    """The passages of the documents of a group, all as at one moment.
+
+    Raises:
+      ValueError: the catalogue lacks some.
+    """
+    before, entries = None, self._entries_of(group)
+    while entries != before:
+      texts = self.catalogue.texts([entry.version for entry in entries])
+      lacking = [e for e in entries if len(texts[e.version]) < e.passages]
+      if not lacking:
+        return {entry: texts[entry.version] for entry in entries}
+      # Another program may have put others in their place meanwhile.
+      before, entries = entries, self._entries_of(group)
+    raise ValueError(
+      f'The catalogue of {show(self.folder)} lacks passages of '
+      f"'{lacking[0].name}'; add its folder again."
+    )
+
+  def _entries_of(self, group: str) -> list[Entry]:
+    return [e for e in self.catalogue.entries() if e.group == group]
 
   def compression(self, rows: int) -> CompressionConfig:
     """How documents are cut and batched, `rows` side by side."""
@@ -225,31 +254,18 @@ class Library:
     """Folder of the adapter and name of its prompt, by group.
 
     Those of `adapters/GROUP` in the library are found without being named.
+
+    Raises:
+      ValueError: what was named is damaged.
     """
-    path, found = self.folder / ADAPTERS, {}
-    for place in sorted((self.folder / 'adapters').glob('*')):
-      if holds_adapter(place):
-        found[place.name] = (str(place), 'plain')
-    if path.is_file():
-      try:
-        named = json.loads(path.read_text('utf-8'))
-        for group, each in named.items():
-          if each['prompt'] not in PROMPTS:
-            raise ValueError(f"there is no prompt '{each['prompt']}'")
-          found[group] = self._inside(each['folder']), each['prompt']
-      except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-          f'{path} is damaged ({error!r}); remove it and name the adapters '
-          'again.'
-        ) from error
-    return found
+    return self._naming.folders()
 
   def name_adapter(self, group: str, folder: str, prompt: str) -> None:
     """Makes a PEFT folder the adapter of a group.
 
     Raises:
-      ValueError: the library has no such group or there is no such prompt, or
-        the adapter is of another base.
+      ValueError: the library has no such group or there is no such prompt, the
+        adapter is of another base, or another program names one.
       FileNotFoundError: the folder is not there.
     """
     self._need_group(group)
@@ -258,35 +274,15 @@ class Library:
         f"There is no prompt '{prompt}'; use one of {', '.join(PROMPTS)}."
       )
     peft.load_adapter(folder, self.model.config, self.model.fingerprint)
-    place = named_path(folder)
-    if place.exists():
-      folder, own = str(place.resolve()), self.folder.resolve()
-      if place.resolve().is_relative_to(own):
-        # The library may be moved.
-        folder = f'./{place.resolve().relative_to(own)}'
-    self._write_adapter(group, {'folder': folder, 'prompt': prompt})
+    self._naming.name(group, folder, prompt)
 
   def forget_adapter(self, group: str) -> None:
     """Takes away the adapter that was named for a group; its folder stays.
 
     Raises:
-      ValueError: none was named.
+      ValueError: none was named, or another program names one.
     """
-    self._write_adapter(group, None)
-
-  def _write_adapter(self, group: str, fields: dict | None) -> None:
-    with self.alone():
-      path = self.folder / ADAPTERS
-      named = json.loads(path.read_text('utf-8')) if path.is_file() else {}
-      if fields is not None:
-        named[group] = fields
-      elif named.pop(group, None) is None:
-        raise ValueError(
-          f"No adapter was named for the group '{group}'; one in "
-          f'{show(self.folder / "adapters")} goes by itself when its folder '
-          'does.'
-        )
-      write_file(path, json.dumps(named, indent=2) + '\n')
+    self._naming.forget(group)
 
   def _need_group(self, group: str) -> None:
     groups = {entry.group for entry in self.catalogue.entries()}
@@ -295,10 +291,6 @@ class Library:
         f"The library has no group '{group}'; it has "
         f'{", ".join(sorted(groups)) or "none yet"}.'
       )
-
-  def _inside(self, folder: str) -> str:
-    """A folder as `name_adapter` wrote it; './' is the library's own."""
-    return str(self.folder / folder) if folder.startswith('./') else folder
 
   def adapter(self, group: str) -> tuple[Adapter | None, Prompt]:
     """The adapter of a group, None where it has none, and its prompt.
@@ -328,11 +320,6 @@ class Library:
           f'The library {show(self.folder)} was made with {field.name} '
           f"'{ours}', not '{theirs}'; leave that out, or make another library."
         )
-
-
-def holds_adapter(folder: str) -> bool:
-  """Whether an adapter in PEFT's format seems to be there."""
-  return (pathlib.Path(folder) / peft.CONFIG).is_file()
 
 
 def check_group(group: str) -> None:
