@@ -42,12 +42,15 @@ from lloco_jax.weights import peft
 class _Lesson:
   """What the adapter of a group learns: rows about its documents.
 
-  `digest` is a hash of the pairs and of the summaries they are about.
+  It is as the library was when all lessons were made: others may be trained
+  for hours before, while files are added. `digest` is a hash of the pairs and
+  of the summaries they are about; `documents` are read by a teacher alone.
   """
 
   group: str
   rows: Sequence[Row]
   entries: dict[str, Entry]
+  documents: DocumentFile
   digest: str
 
 
@@ -59,8 +62,10 @@ def finetune_library(config: ConfigDict, workdir=None) -> None:
   `training` of the library by default.
 
   Raises:
-    FileNotFoundError: there is no library, or it lacks summaries.
-    ValueError: the config or the pairs are unusable, or there are none.
+    FileNotFoundError: there is no library.
+    ValueError: the config or the pairs are unusable, or there are none; or,
+      when all other groups are trained, the store lacks summaries of one, or an
+      adapter could not be named.
   """
   if config.prompt not in PROMPTS:
     raise ValueError(
@@ -74,11 +79,17 @@ def finetune_library(config: ConfigDict, workdir=None) -> None:
   LoraConfig(**config.lora.to_dict())
   library = Library(config.library.path)
   workdir = announce(config, workdir or library.folder / 'training')
+  # What all end with, before the first is trained.
+  library.adapter_folders()
   chosen = _with_pairs(library, config.library.group)
   # Those of all groups, before the first of them is trained.
   lessons = [_lesson(config, library, group) for group in chosen]
-  for lesson in lessons:
+  faults = [
     _learn(config, library, lesson, workdir / lesson.group)
+    for lesson in lessons
+  ]
+  if any(faults):
+    raise ValueError('\n'.join(filter(None, faults)))
 
 
 def refuse_evaluation(config: ConfigDict, workdir=None) -> None:
@@ -127,9 +138,10 @@ def _lesson(config: ConfigDict, library: Library, group: str) -> _Lesson:
     config.batch.questions_per_row,
   )
   asked = {name for pair in pairs for name in pair.document_ids}
+  texts = library.texts(group) if config.distillation else {}
   entries = {
     entry.name: entry
-    for entry in library.catalogue.entries()
+    for entry in texts or library.catalogue.entries()
     if entry.group == group and entry.name in asked
   }
   window = library.model.window
@@ -137,19 +149,38 @@ def _lesson(config: ConfigDict, library: Library, group: str) -> _Lesson:
   check_rows(rows, {n: each.vectors for n, each in entries.items()}, window)
   about = sorted((name, entry.key) for name, entry in entries.items())
   digest = hashlib.sha256(repr((pairs, about)).encode()).hexdigest()
-  return _Lesson(group, rows, entries, digest)
+  documents = DocumentFile(
+    Document(entry.name, ''.join(pieces), group)
+    for entry, pieces in texts.items()
+    if entry.name in asked
+  )
+  return _Lesson(group, rows, entries, documents, digest)
 
 
-def _learn(config, library: Library, lesson: _Lesson, runs: pathlib.Path):
-  """Finetunes the adapter of a group, and names it to the library."""
+def _learn(
+  config, library: Library, lesson: _Lesson, runs: pathlib.Path
+) -> str:
+  """Finetunes the adapter of a group, and names it to the library.
+
+  Returns:
+    What has prevented it, but must not prevent the other groups; '' if nothing.
+  """
   model, group = library.model, lesson.group
   # Where the library lies, and its other groups, change nothing.
   fields = config.to_dict()
   del fields['library']
   run = runs / _run_name(fields, compressor_fingerprint(model), lesson.digest)
-  claim(run, ConfigDict(fields), model, training_data=lesson.digest)
   folder = run / 'adapter'
-  if all(agreed([(folder / peft.CONFIG).is_file()])):
+  trained = all(agreed([(folder / peft.CONFIG).is_file()]))
+  if not trained and not all(agreed(_are_stored(library, lesson))):
+    return (
+      f"The group '{group}' was not trained: the store lacks summaries of its "
+      'documents. If they were changed since this call began, give the same '
+      'command again; else find out with: python -m lloco_jax library verify '
+      f'--library={shlex.quote(str(library.folder))}'
+    )
+  claim(run, ConfigDict(fields), model, training_data=lesson.digest)
+  if trained:
     print(f"The adapter of '{group}' is trained: {folder}")
   else:
     training = training_of(config, len(lesson.rows))
@@ -160,9 +191,30 @@ def _learn(config, library: Library, lesson: _Lesson, runs: pathlib.Path):
       flush=True,
     )
     run_task(_task(config, library, lesson), training, run, folder, model)
-  if is_first():
-    library.name_adapter(group, str(folder), config.prompt)
-    print(f"The group '{group}' is answered with {folder} now.")
+  return _name(library, group, folder, config.prompt) if is_first() else ''
+
+
+def _are_stored(library: Library, lesson: _Lesson) -> list[bool]:
+  keys = [entry.key for entry in lesson.entries.values()]
+  return [library.store.find(key) is not None for key in keys]
+
+
+def _name(
+  library: Library, group: str, folder: pathlib.Path, prompt: str
+) -> str:
+  """Names an adapter to the library; tells what has prevented it."""
+  try:
+    library.name_adapter(group, str(folder), prompt)
+  except (ValueError, OSError) as error:
+    words = ['adapter', group, str(folder), f'--prompt={prompt}']
+    words.append(f'--library={library.folder}')
+    return (
+      f"The adapter of '{group}' is trained, but not named to the library: "
+      f'{error} Then name it with: python -m lloco_jax library '
+      f'{shlex.join(words)}'
+    )
+  print(f"The group '{group}' is answered with {folder} now.")
+  return ''
 
 
 def _run_name(*parts) -> str:
@@ -174,11 +226,10 @@ def _run_name(*parts) -> str:
 def _task(config, library: Library, lesson: _Lesson):
   model, rows = library.model, lesson.rows
   window = model.window
-  summaries = library.summaries(lesson.group)
   contexts = Contexts(
-    _documents(library, lesson) if config.distillation else DocumentFile(),
+    lesson.documents,
     model.tokenizer,
-    summaries,
+    library.summaries_of(lesson.entries.values()),
     window,
   )
 
@@ -206,12 +257,3 @@ def _task(config, library: Library, lesson: _Lesson):
     library.base if config.distillation else None,
     config.distillation,
   )
-
-
-def _documents(library: Library, lesson: _Lesson) -> DocumentFile:
-  """The texts that the teacher reads."""
-  documents = DocumentFile()
-  for name, entry in lesson.entries.items():
-    text = ''.join(library.catalogue.texts([entry.version])[entry.version])
-    documents.add(Document(name, text, lesson.group))
-  return documents

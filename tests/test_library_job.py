@@ -3,20 +3,24 @@
 import dataclasses
 import json
 import sys
+import types
 
+import jax
+import numpy as np
 import pytest
 from small_run import ROOT
 from test_experiment import write_model
-from test_library import encode, make, text_of
+from test_library import encode, make, model, text_of  # noqa: F401
 from test_train import kill_when, run
 
 from configs import library as configs_library
-from lloco_jax import experiment
+from lloco_jax import experiment, library_job
 from lloco_jax.data.examples import Example
 from lloco_jax.data.jsonl import example_line, read_examples
 from lloco_jax.library.adding import add_folder
 from lloco_jax.library.library import Library
 from lloco_jax.library.pairs import find_documents, pairs_file, read_pairs
+from lloco_jax.weights import peft
 from lloco_jax.weights.checkpoint import load
 
 pytest.importorskip('lancedb', reason="needs the extra 'library'")
@@ -24,8 +28,7 @@ pytest.importorskip('lancedb', reason="needs the extra 'library'")
 
 def fill(folder, texts=2):
   """A library of the groups mills and birds, which train.py can open."""
-  model = load(write_model(folder / 'tiny'))
-  library = make(folder / 'library', model)
+  library = make(folder / 'library', load(write_model(folder / 'tiny')))
   for group, word in (('mills', 'mill'), ('birds', 'goose')):
     files = folder / 'files' / group
     files.mkdir(parents=True)
@@ -163,6 +166,114 @@ def test_groups_are_trained_in_turn_and_answered_with_their_adapters(
   assert now['birds'][0] != folders['birds'][0]
   assert now['mills'][1] == 'qasper'
   assert (library.folder / 'training/birds').is_dir()
+
+
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+  """A library whose groups have a pair each, and the groups that are trained.
+
+  In place of the training a batch is read; `trained.meanwhile` is called after
+  the first.
+  """
+  library = fill(tmp_path, texts=1)
+  for group in ('birds', 'mills'):
+    write_pairs(library, group, [pair('1', '0.txt')])
+  found = types.SimpleNamespace(library=library, groups=[], meanwhile=None)
+
+  def run_task(task, training, run, folder, base):
+    next(iter(task.batches))
+    weights = jax.tree.map(np.asarray, task.trainable)
+    peft.save_adapter(
+      folder, weights, base.name, base_fingerprint=base.fingerprint
+    )
+    found.groups.append(run.parent.name)
+    if len(found.groups) == 1 and found.meanwhile:
+      found.meanwhile()
+
+  monkeypatch.setattr(library_job, 'run_task', run_task)
+  return found
+
+
+def test_a_group_learns_what_the_library_had_at_the_beginning(
+  trained, tmp_path
+):
+  library, file = trained.library, tmp_path / 'files/mills/0.txt'
+
+  def move():
+    file.rename(file.with_name('moved.txt'))
+    add_folder(library, file.parent, 'mills', progress=False)
+
+  trained.meanwhile = move
+  experiment.train(config_of(library, distillation=0.5))
+  assert trained.groups == ['birds', 'mills']
+  assert library.adapter_folders().keys() == {'birds', 'mills'}
+
+
+def test_summaries_that_go_while_others_are_trained_are_told(trained, tmp_path):
+  library = trained.library
+
+  def change():
+    for group in ('birds', 'mills'):
+      file = tmp_path / 'files' / group / '0.txt'
+      file.write_text(f'Another one. {text_of(6, 200)}')
+      add_folder(library, file.parent, group, progress=False)
+
+  trained.meanwhile = change
+  with pytest.raises(ValueError, match="'mills' was not trained: .* again"):
+    experiment.train(config_of(library))
+  assert library.adapter_folders().keys() == {'birds'}
+  experiment.train(config_of(library))
+  assert trained.groups == ['birds', 'birds', 'mills']
+  [run] = (library.folder / 'training/mills').iterdir()
+  claimed = json.loads((run / 'config.json').read_text())
+  now = library_job._lesson(config_of(library), library, 'mills')
+  assert claimed['fingerprints']['training_data'] == now.digest
+
+
+def test_adapters_are_named_while_files_are_added(trained):
+  library = Library(trained.library.folder)
+  with library.alone():
+    experiment.train(config_of(library))
+  assert library.adapter_folders().keys() == {'birds', 'mills'}
+
+
+def test_other_groups_are_trained_where_an_adapter_cannot_be_named(trained):
+  library = trained.library
+  named = library.folder / 'adapters.json'
+  trained.meanwhile = lambda: named.write_text('{')
+  with pytest.raises(ValueError) as refusal:
+    experiment.train(config_of(library))
+  assert trained.groups == ['birds', 'mills']
+  for group, said in zip(trained.groups, str(refusal.value).splitlines()):
+    [folder] = (library.folder / 'training' / group).glob('*/adapter')
+    assert f"'{group}' is trained, but not named" in said
+    assert 'adapters.json is damaged' in said
+    assert f'lloco_jax library adapter {group} {folder} --prompt=plain' in said
+  # Again, the damage is told before anything else; without it they are named.
+  with pytest.raises(ValueError, match=r'^\S*adapters.json is damaged'):
+    experiment.train(config_of(library))
+  named.unlink()
+  experiment.train(config_of(library))
+  assert trained.groups == ['birds', 'mills']
+  assert library.adapter_folders().keys() == {'birds', 'mills'}
+
+
+def test_a_bare_name_of_two_files_is_told(tmp_path, model, capsys):  # noqa: F811
+  for folder in ('one', 'two'):
+    (tmp_path / 'files' / folder).mkdir(parents=True)
+    (tmp_path / 'files' / folder / 'README.md').write_text(f'{folder} mill')
+  library = make(tmp_path / 'library', model)
+  add_folder(library, tmp_path / 'files', '{mills}', progress=False)
+  capsys.readouterr()
+  path = str(tmp_path / 'files/two/README.md')
+  both = dataclasses.replace(pair('1', ''), document_ids=(path, 'README.md'))
+  pairs = [both, pair('2', path), pair('3', 'x.md')]
+  assert find_documents(library, '{mills}', pairs) == (pairs[1],)
+  none, doubtful = capsys.readouterr().out.splitlines()
+  assert '1 of 3 pairs are left out, as they ask about what is no docu' in none
+  assert "'3' about 'x.md'" in none
+  assert "several files of the group '{mills}' have the name" in doubtful
+  assert "'1' about 'README.md' for one; write the path of" in doubtful
 
 
 @pytest.mark.slow

@@ -79,23 +79,37 @@ def find_documents(
   by_name = _by_name(
     [entry for entry in library.catalogue.entries() if entry.group == group]
   )
-  found, lost = [], []
+  found, unknown, doubtful = [], [], []
   for pair in pairs:
     named = [by_name.get(name, ()) for name in pair.document_ids]
-    if not all(named):
-      lost.append(pair)
+    if all(named):
+      ids = [_one_of(library, group, entries, pair).name for entries in named]
+      found.append(dataclasses.replace(pair, document_ids=tuple(ids)))
       continue
-    ids = [_one_of(library, group, entries, pair).name for entries in named]
-    found.append(dataclasses.replace(pair, document_ids=tuple(ids)))
+    name = pair.document_ids[list(map(bool, named)).index(False)]
+    lost = doubtful if name in by_name else unknown
+    lost.append(f"'{pair.id}' about '{name}' for one")
+  _say_left_out(
+    unknown,
+    len(pairs),
+    f"they ask about what is no document of the group '{group}'",
+    '`python -m lloco_jax library list --documents` has the names',
+  )
+  _say_left_out(
+    doubtful,
+    len(pairs),
+    f"several files of the group '{group}' have the name that they give",
+    'write the path of the file as document_id',
+  )
+  return tuple(found)
+
+
+def _say_left_out(lost: Sequence[str], of: int, why: str, mend: str) -> None:
   if lost:
     print(
-      f'{len(lost)} of {len(pairs)} pairs are left out, as they ask about what '
-      f"is no document of the group '{group}', '{lost[0].id}' about "
-      f"'{lost[0].document_ids[0]}' for one; `python -m lloco_jax library list "
-      '--documents` has the names.',
+      f'{len(lost)} of {of} pairs are left out, as {why}, {lost[0]}; {mend}.',
       flush=True,
     )
-  return tuple(found)
 
 
 def _by_name(entries: Sequence[Entry]) -> dict[str, list[Entry]]:
