@@ -332,6 +332,26 @@ def test_pairs_stay_with_passages_whose_document_is_called_otherwise(
     assert set(pair.document_ids) <= names
 
 
+def test_a_passage_that_is_cut_is_told(library, monkeypatch, capsys):
+  passage = module._Passage('mills.txt', text_of(1, 6000))
+  asked = []
+
+  def stop(base, some, **settings):
+    asked.extend(len(each.context) for each in some)
+    raise KeyboardInterrupt
+
+  monkeypatch.setattr(module, 'answer_all', stop)
+  for each, cut in ((module._Passage('a', PASSAGE), False), (passage, True)):
+    with pytest.raises(KeyboardInterrupt):
+      module._ask(library, [each], module.choose_kinds(['time']))
+    whole = len(library.base.tokenizer.encode(module.before(each.text)))
+    said = capsys.readouterr().out
+    lost = (
+      f'of mills.txt is too long to be read whole, {whole - asked[-1]:,} of'
+    )
+    assert (lost in said) == (whole > asked[-1]) == cut
+
+
 def test_pairs_that_are_not_utf8_are_named(library, monkeypatch):
   monkeypatch.setattr(module, '_ask', scripted([]))
   study(library, 'mills', most=1, progress=False)

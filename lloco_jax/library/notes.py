@@ -6,13 +6,14 @@ read, `dropped/GROUP.jsonl` the pairs of passages that have gone.
 
 import collections
 from collections.abc import Mapping, Sequence
+import errno
 import json
 import pathlib
 
 from lloco_jax.data.documents import decode_utf8
 from lloco_jax.data.examples import Example
 from lloco_jax.data.jsonl import example_line
-from lloco_jax.files import write_file
+from lloco_jax.files import disk_is_full, write_file
 from lloco_jax.library.kinds import KINDS
 from lloco_jax.library.library import Library
 
@@ -39,7 +40,8 @@ class Notes:
   that are gone go, too, and their pairs, which the user may have edited, come
   to a file of their own; what the user wrote stays. Where the document of a
   passage has another name now, pairs and notes get it, too. A last line that is
-  half a pair is taken out, and printed.
+  half a pair is taken out, and printed. Pairs that come while the user has
+  their file open in an editor, which then saves over them, are written again.
 
   `read` are the kinds of questions that were asked of each passage.
 
@@ -118,6 +120,8 @@ class Notes:
       content = ''.join(kept).encode()
       if path.is_file() and path.read_bytes() != content:
         write_file(path, content)
+    # The lines of this call, and how the file was when it was written last.
+    self._added, self._state = [], _state(pairs)
 
   def add(
     self,
@@ -128,7 +132,11 @@ class Notes:
     refused: Sequence[dict],
   ) -> None:
     """Writes down what was made of a passage."""
-    _append(self._pairs, ''.join(map(example_line, kept)))
+    lines = list(map(example_line, kept))
+    lost = '' if _state(self._pairs) == self._state else self._saved_over()
+    _append(self._pairs, lost + ''.join(lines))
+    self._added += lines
+    self._state = _state(self._pairs)
     note = {
       'passage': passage,
       'document': document,
@@ -138,10 +146,38 @@ class Notes:
     }
     _append(self._notes, json.dumps(note) + '\n')
 
+  def _saved_over(self) -> str:
+    """What the file of the pairs lacks since an editor has saved it.
+
+    That is the pairs behind the last that it has; the user removed the others.
+    """
+    there = {_id_of(line) for line in _lines(self._pairs)}
+    left = list(self._added)
+    lost = []
+    while left and _id_of(left[-1]) not in there:
+      lost.insert(0, left.pop())
+    if there and not self._pairs.read_bytes().endswith(b'\n'):
+      lost.insert(0, '\n')
+    return ''.join(lost)
+
+
+def _state(path: pathlib.Path) -> tuple[int, ...] | None:
+  """What tells that a file was written by another."""
+  try:
+    found = path.stat()
+  except FileNotFoundError:
+    return None
+  return found.st_ino, found.st_size, found.st_mtime_ns
+
 
 def _append(path: pathlib.Path, text: str) -> None:
-  with path.open('a', encoding='utf-8') as file:
-    file.write(text)
+  try:
+    with path.open('a', encoding='utf-8') as file:
+      file.write(text)
+  except OSError as error:
+    if error.errno == errno.ENOSPC:
+      raise disk_is_full(path) from error
+    raise
 
 
 def _lines(path: pathlib.Path) -> list[str]:
@@ -171,8 +207,14 @@ def _renamed(line: str, field: str, names: tuple[str, str] | None) -> str:
 
 def _passage_of(line: str) -> str | None:
   """The passage that a pair was made of, if any."""
+  id = _id_of(line)
+  return None if id is None else id.rpartition('-')[0]
+
+
+def _id_of(line: str) -> str | None:
+  """The id of a pair, None where it has none."""
   try:
-    return json.loads(line)['id'].rpartition('-')[0]
-  except (ValueError, KeyError, TypeError, AttributeError):
+    return str(json.loads(line)['id'])
+  except (ValueError, KeyError, TypeError):
     # Whoever reads the pairs says what is wrong with the line.
     return None

@@ -191,12 +191,10 @@ def _batches(
 
 
 def _passages(library: Library, group: str) -> list[_Passage]:
-  entries = [e for e in library.catalogue.entries() if e.group == group]
-  texts = library.catalogue.texts([entry.version for entry in entries])
   return [
     _Passage(entry.name, text.strip())
-    for entry in entries
-    for text in texts[entry.version]
+    for entry, texts in library.texts(group).items()
+    for text in texts
     if len(text.strip()) >= LEAST_CHARACTERS
   ]
 
@@ -210,6 +208,13 @@ def _ask(
   contexts = []
   for passage in passages:
     ids = tokenizer.encode(before(passage.text))
+    if len(ids) > room:
+      print(
+        f'Note: a passage of {passage.document} is too long to be read whole, '
+        f'{len(ids) - room:,} of its tokens are cut off; in a library made '
+        'with fewer --passage_characters all are read.',
+        flush=True,
+      )
     contexts.append(Context(np.asarray(ids[:room], np.int32)))
   stop = _stops(base, tokenizer)
 
