@@ -237,12 +237,29 @@ def test_an_empty_folder_does_not_empty_the_library(library, files):
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason='root can read everything')
-def test_a_folder_that_cannot_be_read_is_not_gone(library, files):
+@pytest.mark.parametrize('mode', [0, 0o444])  # 0o444: what it holds is listed
+def test_a_folder_that_cannot_be_read_is_not_gone(library, files, mode):
   add_folder(library, files, 'mills')
-  (files / 'below').chmod(0)
+  (files / 'below').chmod(mode)
   counts = add_folder(library, files, 'mills')
   (files / 'below').chmod(0o700)
   assert counted(counts) == (0, 2, 0, 0, 0, 1)
+  assert len(texts_of(library)) == 3
+
+
+def test_what_cannot_be_looked_at_is_refused(library, files, monkeypatch):
+  add_folder(library, files, 'mills')
+
+  def listed(*arguments, real=os.walk, **options):
+    for place, folders, names in real(*arguments, **options):
+      (files / 'a.txt').unlink(missing_ok=True)
+      yield place, folders, names
+
+  monkeypatch.setattr(os, 'walk', listed)
+  counts = add_folder(library, files, 'mills')
+  assert counted(counts) == (0, 2, 0, 0, 0, 1)
+  [said] = counts.refused
+  assert said.endswith("/a.txt' cannot be read: No such file or directory.")
   assert len(texts_of(library)) == 3
 
 

@@ -67,6 +67,13 @@ def walk(folder: pathlib.Path, leave_out: pathlib.Path) -> Walk:
     path = pathlib.Path(error.filename)
     refused[path] = f'{show(path)} cannot be read: {error.strerror}.'
 
+  def mode_of(path):
+    try:
+      return path.lstat().st_mode
+    except OSError as error:  # it has gone, or its folder may only be listed
+      unread(error)
+      return 0
+
   for place, folders, names in os.walk(folder, onerror=unread):
     place = pathlib.Path(place)
     places.add(place)
@@ -75,7 +82,7 @@ def walk(folder: pathlib.Path, leave_out: pathlib.Path) -> Walk:
       if path == leave_out or name.startswith('.'):
         folders.remove(name)
         passed_over['hidden'] += name.startswith('.')
-      elif path.is_symlink():
+      elif stat.S_ISLNK(mode_of(path)):
         links.append(path)
     folders.sort()
     for name in sorted(names):
@@ -87,12 +94,12 @@ def walk(folder: pathlib.Path, leave_out: pathlib.Path) -> Walk:
         passed_over[suffix or 'no suffix'] += 1
       elif not _is_utf8(path):
         refused[path] = f'{show(path)} has a name that is not UTF-8; rename it.'
-      elif path.is_symlink():
+      elif stat.S_ISLNK(mode := mode_of(path)):
         links.append(path)
-      elif not stat.S_ISREG(path.lstat().st_mode):
-        refused[path] = f'{show(path)} is no plain file; remove it.'
-      else:
+      elif stat.S_ISREG(mode):
         files.append(path)
+      elif mode:
+        refused[path] = f'{show(path)} is no plain file; remove it.'
   found = {*files, *refused, *places}
   for path in links:
     target = _target(path)
