@@ -2,6 +2,7 @@
 
 import gzip
 import pathlib
+import sys
 
 import numpy as np
 import pytest
@@ -64,6 +65,51 @@ def test_html_is_what_a_reader_sees():
 def test_html_in_the_encoding_that_it_declares():
   page = '<meta charset="iso-8859-1"><p>Straße</p>'.encode('latin-1')
   assert read('a.htm', page) == ('Straße\n', [])
+
+
+def test_readings_above_a_word_and_what_is_void():
+  page = '<ruby>漢<rp>(<rt>kan<rp>)</ruby>字<p>a<img>b</img>c<hr>d&eacute; &lt;'
+  assert read('a.html', page.encode())[0] == '漢字\nabc\n\ndé <\n'
+
+
+def lines_run(function):
+  """How many lines of Python a call takes."""
+  count, before = 0, sys.gettrace()
+
+  def trace(frame, event, argument):
+    nonlocal count
+    count += event == 'line'
+    return trace
+
+  sys.settrace(trace)
+  try:
+    function()
+  finally:
+    sys.settrace(before)
+  return count
+
+
+MANY = {
+  'paragraphs': '<p>word</p>',
+  'paragraphs that are not closed': '<p>word',
+  'items': '<ul><li><b>wo</b>rd',
+  'cells': '<table><tr><td>word',
+  'breaks': '<p>word<br></p>',
+  'pictures': '<svg><title>x</title></svg><p>word',
+  'pictures that are not closed': '<svg><title>x</title><p>word',
+}
+
+
+@pytest.mark.parametrize('what', MANY)
+def test_the_work_grows_with_the_page_alone(what):
+  read('a.html', b'<p>x')
+  few, many = (
+    lines_run(lambda n=n: read('a.html', MANY[what].encode() * n))
+    for n in (100, 400)
+  )
+  assert many < 4.1 * few
+  text, _ = read('a.html', MANY[what].encode() * 20_000)
+  assert text.split() == ['word'] * 20_000
 
 
 def test_a_picture_that_is_not_closed_hides_no_text():

@@ -1,6 +1,8 @@
 """Files of text, Markdown, HTML and PDF to plain text."""
 
+import collections
 from collections.abc import Callable
+from html.parser import HTMLParser
 import io
 import logging
 import pathlib
@@ -15,13 +17,19 @@ _CONTROL = re.compile(rb'[\x00-\x08\x0e-\x1a\x1c-\x1f]')
 _STRANGE = re.compile('[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f-\x9f\ufffd]')
 _BINARY_SHARE = 0.01
 _UTF_16 = (b'\xff\xfe', b'\xfe\xff')
-_UNSEEN = ('script', 'style', 'template', 'noscript', 'svg')
-_BLOCKS = (
+_UNSEEN = frozenset('noscript rp rt script style template'.split())
+_BLOCKS = frozenset(
   'address article aside blockquote body caption dd div dl dt figcaption '
   'figure footer form h1 h2 h3 h4 h5 h6 header hr li main nav ol p pre section '
-  'table title tr ul'
-).split()
-_CELLS = ('td', 'th')
+  'table title tr ul'.split()
+)
+_CELLS = frozenset(('td', 'th'))
+# Tags that hold nothing and are not closed.
+_VOID = frozenset(
+  'area base basefont bgsound br col command embed frame hr image img input '
+  'isindex keygen link menuitem meta nextid param source spacer track '
+  'wbr'.split()
+)
 
 
 def parse(path: pathlib.Path, data: bytes, name: str) -> tuple[str, list[str]]:
@@ -68,49 +76,96 @@ def _html(data: bytes, name: str):
   need('beautifulsoup4', 'library', 'bs4')
   import bs4
 
+  # Bytes, so that the encoding which the page declares is seen.
+  source = bs4.UnicodeDammit(data, is_html=True)
+  markup = source.unicode_markup or ''
+  # Binary data is characters as well, in the encoding that was guessed.
+  if len(_STRANGE.findall(markup)) > _BINARY_SHARE * len(data):
+    raise ValueError(_binary(name))
+  page = _Page()
   try:
-    # Bytes, so that the encoding which the page declares is seen.
-    page = bs4.BeautifulSoup(data, 'html.parser')
+    page.feed(markup)
+    page.close()
   except Exception as error:  # the parser gives up in ways of its own
     raise ValueError(
       f'{name} cannot be read as HTML ({_short(error)}); save it as text.'
     ) from None
-  # The encoding is guessed, so binary data is characters as well.
-  if len(_STRANGE.findall(str(page))) > _BINARY_SHARE * len(data):
-    raise ValueError(_binary(name))
   remarks = []
-  if page.contains_replacement_characters:
+  if source.contains_replacement_characters:
     remarks.append(
       f'{name} is not in the encoding that it declares; some of its characters '
       'are lost.'
     )
-  for tag in page('svg'):
-    for title in tag('title'):
-      title.decompose()
-    # A browser ends one that was not closed before the next block.
-    if tag.find(_BLOCKS):
-      tag.unwrap()
-  for tag in page(_UNSEEN):
-    tag.decompose()
-  for string in page.find_all(string=True):
-    if type(string) is bs4.NavigableString and not string.find_parent('pre'):
-      string.replace_with(re.sub(r'\s+', ' ', string))
-  for tag in page('br'):
-    tag.replace_with('\n')
-  for tag in page(_BLOCKS):
-    tag.insert_before('\n')
-    tag.insert_after('\n')
-  for tag in page(_CELLS):
-    tag.insert_after(' ')
+  lines = [line.strip(' \t') for line in ''.join(page.pieces).split('\n')]
   # What blocks stand between becomes one empty line.
-  text = re.sub(r'[ \t]*\n[ \t]*', '\n', page.get_text())
-  text = re.sub(r'\n{2,}', '\n\n', text).strip()
+  text = re.sub(r'\n{2,}', '\n\n', '\n'.join(lines)).strip()
   if not text:
     raise ValueError(
       f'{name} has no text in it, perhaps only pictures or scripts; save what '
       'it shows as text.'
     )
   return text + '\n', remarks
+
+
+class _Page(HTMLParser):
+  """What a reader sees of a page, in `pieces` after `close`.
+
+  They are collected while the page goes by, and taken back where a tag that is
+  not seen ends, so that the time is linear in the page, however deep it is.
+  """
+
+  def __init__(self):
+    super().__init__()
+    self.pieces = []
+    self._open = []
+    self._depth = collections.Counter()
+    self._blocks = 0
+
+  def handle_starttag(self, tag, attrs):
+    self._open.append((tag, len(self.pieces), self._blocks))
+    self._depth[tag] += 1
+    self._blocks += tag in _BLOCKS
+    if tag in _BLOCKS or tag == 'br':
+      self.pieces.append('\n')
+    if tag in _VOID:
+      self._end_last()
+
+  def handle_endtag(self, tag):
+    # What was opened in it and not closed ends with it.
+    if self._depth[tag]:
+      while self._end_last() != tag:
+        pass
+
+  def handle_data(self, data):
+    self.pieces.append(
+      data if self._depth['pre'] else re.sub(r'\s+', ' ', data)
+    )
+
+  def unknown_decl(self, data):
+    if data.startswith('CDATA['):
+      self.handle_data(data.removeprefix('CDATA['))
+
+  def close(self):
+    super().close()
+    while self._open:
+      self._end_last()
+
+  def _end_last(self) -> str:
+    tag, start, blocks = self._open.pop()
+    self._depth[tag] -= 1
+    unseen = tag in _UNSEEN
+    if tag == 'svg':
+      # A browser ends one that was not closed before the next block.
+      unseen = blocks == self._blocks
+    elif tag == 'title' and self._depth['svg']:
+      unseen, self._blocks = True, blocks
+    if unseen:
+      del self.pieces[start:]
+    elif tag in _BLOCKS:
+      self.pieces.append('\n')
+    elif tag in _CELLS:
+      self.pieces.append(' ')
+    return tag
 
 
 def _pdf(data: bytes, name: str):
