@@ -67,6 +67,21 @@ def test_html_in_the_encoding_that_it_declares():
   assert read('a.htm', page) == ('Straße\n', [])
 
 
+@pytest.mark.parametrize('declared', ['', '<meta charset="ascii">'])
+def test_utf_8_goes_before_any_guess(declared):
+  page = f'{declared}<p>She spoke of Łódź at length, and Łódź it was.</p>'
+  read_as = ('She spoke of Łódź at length, and Łódź it was.\n', [])
+  assert read('a.html', page.encode()) == read_as
+  assert read('a.html', b'\xef\xbb\xbf' + page.encode()) == read_as
+
+
+def test_an_encoding_that_is_not_declared_is_guessed():
+  page = '<p>Die Straße führt über die Brücke nach Süden.</p>'
+  read_as = ('Die Straße führt über die Brücke nach Süden.\n', [])
+  assert read('a.html', page.encode('latin-1')) == read_as
+  assert read('a.html', page.encode('utf-16')) == read_as
+
+
 def test_readings_above_a_word_and_what_is_void():
   page = '<ruby>漢<rp>(<rt>kan<rp>)</ruby>字<p>a<img>b</img>c<hr>d&eacute; &lt;'
   assert read('a.html', page.encode())[0] == '漢字\nabc\n\ndé <\n'

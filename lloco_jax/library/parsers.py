@@ -76,8 +76,12 @@ def _html(data: bytes, name: str):
   need('beautifulsoup4', 'library', 'bs4')
   import bs4
 
-  # Bytes, so that the encoding which the page declares is seen.
-  source = bs4.UnicodeDammit(data, is_html=True)
+  declared = bs4.dammit.EncodingDetector.find_declared_encoding(
+    data, is_html=True
+  )
+  # What is not declared is guessed only where it is not UTF-8.
+  encodings = list(filter(None, (declared, 'utf-8')))
+  source = bs4.UnicodeDammit(data, user_encodings=encodings, is_html=True)
   markup = source.unicode_markup or ''
   # Binary data is characters as well, in the encoding that was guessed.
   if len(_STRANGE.findall(markup)) > _BINARY_SHARE * len(data):
