@@ -293,18 +293,18 @@ def programs():
   }
 
 
-def train(workdir, name=None, stop_at=None):
-  """Finetunes for six steps on a mesh or one device, and may be stopped.
+def train(workdir, name=None, stop_after=None):
+  """Finetunes for six steps on a mesh or one device, or stops after some.
 
   Gives all losses so far, and the first batch that this call read.
   """
+  read, taken = [], []
 
-  def stop(_, step):
-    if step == stop_at:
+  def positions(batch):
+    if len(taken) == stop_after:
       raise KeyboardInterrupt
-    return {}
-
-  read = []
+    taken.append(batch)
+    return loop.integer_positions(batch)
 
   def batch(index):
     read.append(index)
@@ -314,13 +314,13 @@ def train(workdir, name=None, stop_at=None):
   with sharding.use(name and placement(name)):
     model, adapter = network('float32')
     with contextlib.suppress(KeyboardInterrupt):
+      task = question_task(model, adapter, batches.to_iter_dataset())
       loop.train(
-        question_task(model, adapter, batches.to_iter_dataset()),
+        dataclasses.replace(task, positions=positions),
         loop.TrainingConfig(
-          6, checkpoint_every=2, eval_every=1, log_every=0, tensorboard=False
+          6, checkpoint_every=2, log_every=0, tensorboard=False
         ),
         workdir,
-        stop,
       )
   lines = (workdir / 'metrics.jsonl').read_text().splitlines()
   return [json.loads(line)['loss'] for line in lines], int(min(read))
@@ -330,7 +330,7 @@ def resumed(folder):
   """Losses of a run that changed devices twice, and of one that did not."""
   folder = pathlib.Path(folder)
   _, *begun = train(folder / 'moved', 'fsdp', 3)
-  begun.append(train(folder / 'moved', 'fsdp x tensor', 5)[1])
+  begun.append(train(folder / 'moved', 'fsdp x tensor', 3)[1])
   moved, last = train(folder / 'moved')
   stayed, _ = train(folder / 'stayed')
   return {'moved': moved, 'stayed': stayed, 'begun': [*begun, last]}

@@ -161,6 +161,15 @@ def test_other_config_is_refused(tmp_path):
   restore(folder, config={**CONFIG, 'log_every': 7})
 
 
+def test_a_checkpoint_with_a_key_that_has_gone_is_restored(tmp_path):
+  batches = numbers()
+  earlier = Checkpoints(tmp_path, 2, {**CONFIG, 'eval_every': 0})
+  earlier.save(1, *state(), batches)
+  earlier.close()
+  (step, _, _), _ = restore(tmp_path)
+  assert step == 1
+
+
 def test_saved_arrays_are_those_of_their_step(tmp_path):
   """Donating the arrays right after `save` returns spoils nothing."""
   checkpoints = Checkpoints(tmp_path / 'checkpoints', 3, CONFIG)

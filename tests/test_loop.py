@@ -1,5 +1,6 @@
 """The training loop on a toy task: what it computes, and that it resumes."""
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -74,6 +75,23 @@ def settings(steps=12, **kwargs):
   kwargs.setdefault('log_every', 0)
   kwargs.setdefault('optimizer', ADAM)
   return TrainingConfig(steps=steps, **kwargs)
+
+
+class Stopped(Exception):
+  pass
+
+
+def stopping(task, microbatches):
+  """The task, stopped when it has read so many microbatches and one more."""
+  read = []
+
+  def positions(batch):
+    if len(read) == microbatches:
+      raise Stopped
+    read.append(loop.integer_positions(batch))
+    return read[-1]
+
+  return dataclasses.replace(task, positions=positions)
 
 
 def record_steps(monkeypatch):
@@ -206,28 +224,15 @@ def test_dropout_differs_by_step_and_microbatch(tmp_path):
 @pytest.mark.parametrize('accumulation', [1, 3])
 def test_resumed_run_equals_uninterrupted(tmp_path, accumulation):
   """Dropout, data order and Adam's moments all go on where they were."""
-  config = settings(
-    14, accumulation=accumulation, checkpoint_every=4, eval_every=1
-  )
+  config = settings(14, accumulation=accumulation, checkpoint_every=4)
   task = regression(keep=0.8, lengths=(3, 5))
   whole = train(task, config, tmp_path / 'whole')
-
-  class Stopped(Exception):
-    pass
-
-  def stop(trainable, step):
-    if step == 10:
-      raise Stopped
-    return {}
-
   with pytest.raises(Stopped):
-    train(task, config, tmp_path / 'parts', stop)
+    train(stopping(task, 10 * accumulation), config, tmp_path / 'parts')
+  # The tenth step is not told before the eleventh runs.
   assert [line['step'] for line in metrics_of(tmp_path / 'parts')][-1] == 9
-  steps = []
-  resumed = train(
-    task, config, tmp_path / 'parts', lambda _, step: steps.append(step) or {}
-  )
-  assert steps == [9, 10, 11, 12, 13, 14]
+  # Steps 9 to 14, which one microbatch fewer would stop.
+  resumed = train(stopping(task, 6 * accumulation), config, tmp_path / 'parts')
   assert_same_bits(whole, resumed)
   for left, right in zip(
     metrics_of(tmp_path / 'whole'), metrics_of(tmp_path / 'parts'), strict=True
@@ -402,30 +407,22 @@ def test_each_step_donates_what_it_replaces(tmp_path):
   assert not task.frozen['scale'].is_deleted()
 
 
-def test_loop_holds_one_copy_of_the_state(tmp_path):
-  held = []
-  train(
-    regression(),
-    settings(3, eval_every=1),
-    tmp_path,
-    lambda trainable, step: held.append(trainable) or {},
-  )
+def test_loop_holds_one_copy_of_the_state(tmp_path, monkeypatch):
+  held, make_steps = [], loop.make_steps
+
+  def watched(*args):
+    accumulate, update = make_steps(*args)
+
+    def holding(*args):
+      state, *others = update(*args)
+      held.append(state.trainable)
+      return state, *others
+
+    return accumulate, holding
+
+  monkeypatch.setattr(loop, 'make_steps', watched)
+  train(regression(), settings(3), tmp_path)
   assert [tree['a'].is_deleted() for tree in held] == [True, True, False]
-
-
-def test_evaluation_is_written_beside_the_loss(tmp_path):
-  train(
-    regression(),
-    settings(5, eval_every=2),
-    tmp_path,
-    lambda trainable, step: {'f1': jnp.float32(step / 10)},
-  )
-  seen = {
-    line['step']: line['evaluation/f1']
-    for line in metrics_of(tmp_path)
-    if 'evaluation/f1' in line
-  }
-  assert seen == pytest.approx({2: 0.2, 4: 0.4, 5: 0.5})
 
 
 def test_settings_come_from_a_config_dict(tmp_path):
@@ -446,17 +443,9 @@ def killed_script(workdir):
 
 def mesh_script(workdir):
   plain = regression(lengths=(3, 5))
-  config = settings(6, checkpoint_every=3, eval_every=1)
-
-  def stop_after_checkpoint(_, step):
-    if step == 4:
-      raise KeyboardInterrupt
-    return {}
-
-  try:
-    train(plain, config, workdir, stop_after_checkpoint)
-  except KeyboardInterrupt:
-    pass
+  config = settings(6, checkpoint_every=3)
+  with contextlib.suppress(Stopped):
+    train(stopping(plain, 4), config, workdir)
   made = []
   make_steps = loop.make_steps
   loop.make_steps = lambda *args: made.append(make_steps(*args)) or made[-1]

@@ -22,7 +22,6 @@ _ANOTHERS_FAILURE = OSError('another process cannot read it')
 IGNORED = frozenset(
   {
     'log_every',
-    'eval_every',
     'checkpoint_every',
     'keep',
     'tensorboard',
@@ -32,6 +31,8 @@ IGNORED = frozenset(
     'store',
     # Each is trained apart.
     'adapters',
+    # No key any more, but in checkpoints that were made when it was one.
+    'eval_every',
   }
 )
 

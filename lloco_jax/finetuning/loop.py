@@ -58,9 +58,9 @@ class Task:
 class TrainingConfig:
   """How long and how a task is trained; `TrainingConfig(**config_dict)`.
 
-  A step is one update, from `accumulation` microbatches. `checkpoint_every`,
-  `eval_every` and `log_every` count steps; with 0 only the last step is saved
-  and evaluated, and none is told. `keep` is the number of checkpoints kept.
+  A step is one update, from `accumulation` microbatches. `checkpoint_every`
+  and `log_every` count steps; with 0 only the last step is saved, and none is
+  told. `keep` is the number of checkpoints kept.
   """
 
   steps: int
@@ -68,7 +68,6 @@ class TrainingConfig:
   seed: int = 0
   checkpoint_every: int = 100
   keep: int = 2
-  eval_every: int = 0
   log_every: int = 10
   tensorboard: bool = True
   optimizer: OptimizerConfig = OptimizerConfig()
@@ -276,18 +275,12 @@ def is_due(step: int, every: int, last: int) -> bool:
   return step == last or bool(every) and step % every == 0
 
 
-def train(
-  task: Task,
-  config: TrainingConfig,
-  workdir,
-  evaluate: Callable[[Any, int], Mapping[str, float]] | None = None,
-) -> Any:
+def train(task: Task, config: TrainingConfig, workdir) -> Any:
   """Trains a task, from its newest checkpoint in `workdir` if there is one.
 
   A step's gradient is that of the token mean over all its microbatches. A run
   that was killed and is started again ends with the same bits as one that was
-  not. `evaluate(trainable, step)` gives numbers to write beside the loss; its
-  arrays are donated to the next step.
+  not.
 
   Returns:
     The trained values.
@@ -344,16 +337,9 @@ def train(
       if unread:
         tracker.write(watch.read(*unread))
       unread = (step, metrics, positions)
-      evaluates = evaluate and is_due(step, config.eval_every, config.steps)
-      saves = is_due(step, config.checkpoint_every, config.steps)
-      if evaluates or saves:
-        line = watch.read(*unread)
+      if is_due(step, config.checkpoint_every, config.steps):
+        tracker.write(watch.read(*unread))
         unread = None
-        if evaluates:
-          numbers = evaluate(state.trainable, step)
-          line |= {f'evaluation/{k}': float(v) for k, v in numbers.items()}
-        tracker.write(line)
-        if saves:
-          checkpoints.save(step, state.trainable, state.optimizer, batches)
+        checkpoints.save(step, state.trainable, state.optimizer, batches)
         watch.start()
   return state.trainable

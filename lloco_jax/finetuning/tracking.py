@@ -97,11 +97,6 @@ class Tracker:
     if len(self.recent_seconds) > 1:
       left = statistics.median(self.recent_seconds) * (self.total_steps - step)
       parts.append(f'{datetime.timedelta(seconds=round(left))} left')
-    parts += [
-      f'{name} {value:.4g}'
-      for name, value in metrics.items()
-      if name.startswith('evaluation/')
-    ]
     return '  '.join(parts)
 
   def close(self):
