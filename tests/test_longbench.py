@@ -3,7 +3,7 @@
 from official_files import STORY, longbench_row, write_lines, write_longbench
 import pytest
 
-from lloco_jax.data.longbench import PAPER_TASKS, TASKS, read_longbench
+from lloco_jax.data.longbench import TASKS, read_longbench
 
 
 def test_rows_are_for_validation(tmp_path):
@@ -29,14 +29,15 @@ def test_a_task_without_inputs_asks_its_own_question(tmp_path):
 
 
 def test_the_tasks_of_the_paper():
-  assert PAPER_TASKS == (
+  tasks = list(TASKS)[:9]
+  assert tasks == [
     *('narrativeqa', 'qasper', 'multifieldqa_en'),
     *('hotpotqa', '2wikimqa', 'musique'),
     *('gov_report', 'qmsum', 'multi_news'),
-  )
-  lengths = [TASKS[name].max_new_tokens for name in PAPER_TASKS]
+  ]
+  lengths = [TASKS[name].max_new_tokens for name in tasks]
   assert lengths == [128, 128, 64, 32, 32, 32, 512, 512, 512]
-  metrics = [TASKS[name].metric for name in PAPER_TASKS]
+  metrics = [TASKS[name].metric for name in tasks]
   assert metrics == ['f1'] * 6 + ['longbench_rouge_l'] * 3
 
 

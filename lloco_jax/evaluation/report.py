@@ -78,24 +78,21 @@ def terminal_table(
   return '\n'.join(lines).strip('\n') + '\n'
 
 
-def one_question(
-  results: Results, example_id: str | None = None, width: int = 100
-) -> str:
+def one_question(results: Results, width: int = 100) -> str:
   """One question, its right answers, and what every system answered.
 
-  Without an id it is the first question that all systems with answers have in
-  common, or else the main system's first: not picked for its answers. Lines
-  have at most `width` columns.
-
-  Raises:
-    ValueError: the main system did not answer the example.
+  It is the first question that all systems with answers have in common, or
+  else the main system's first: not picked for its answers. Lines have at most
+  `width` columns.
   """
-  question, references, answers = _question(results, example_id)
+  question, references, answers = _question(results)
   longest = max(len(name) for name in answers)
-  lines = [] if example_id else ['The first question, not chosen:', '']
-  lines += [f'Question: {question}', f'Right answer: {references}']
-  lines += [
-    f'  {name:<{longest}}  {prediction}' for name, prediction in answers.items()
+  lines = [
+    'The first question, not chosen:',
+    '',
+    f'Question: {question}',
+    f'Right answer: {references}',
+    *(f'  {name:<{longest}}  {told}' for name, told in answers.items()),
   ]
   indent = ' ' * (longest + 4)
   return ''.join(
@@ -109,7 +106,6 @@ def write_report(
   results: Results,
   details: Mapping[str, Any] | None = None,
   title: str = 'Evaluation',
-  example_id: str | None = None,
 ) -> pathlib.Path:
   """Writes report.md and its plots into the folder; returns its path.
 
@@ -119,13 +115,8 @@ def write_report(
     details: what the run was, by heading: the resolved config, the versions,
       the device. Mappings are shown as JSON, anything else as text.
     title: of the page.
-    example_id: the question to show; without it the first common one.
-
-  Raises:
-    ValueError: the main system did not answer the example.
   """
   folder = pathlib.Path(folder)
-  question = _question_section(results, example_id)
   folder.mkdir(parents=True, exist_ok=True)
   pictures = _write_plots(folder, results)
   sections = [
@@ -158,7 +149,11 @@ def write_report(
       ),
     ]
   sections += _group_sections(results)
-  sections += [*pictures, question, *_detail_sections(details or {})]
+  sections += [
+    *pictures,
+    _question_section(results),
+    *_detail_sections(details or {}),
+  ]
   path = folder / REPORT_FILE
   text = '\n\n'.join(sections) + '\n'
   write_file(path, text.encode('utf-8', 'backslashreplace'))
@@ -248,23 +243,17 @@ def _group_sections(results):
   return sections
 
 
-def _question(results, example_id):
+def _question(results):
   answers = {
     system.name: {answer.example_id: answer for answer in system.answers}
     for system in results.systems
     if system.answers
   }
-  main = answers.get(results.main_system, {})
-  if example_id is None:
-    common = (
-      name for name in main if all(name in found for found in answers.values())
-    )
-    example_id = next(common, next(iter(main), None))
-  if example_id not in main:
-    raise ValueError(
-      f'{results.main_system} did not answer example {example_id!r}, so there '
-      'is nothing to show; give the id of one that it did.'
-    )
+  main = answers[results.main_system]
+  common = (
+    name for name in main if all(name in found for found in answers.values())
+  )
+  example_id = next(common, next(iter(main)))
   shown = main[example_id]
   predictions = {
     name: _one_line(found[example_id].prediction) or '(nothing)'
@@ -275,8 +264,8 @@ def _question(results, example_id):
   return _one_line(shown.question), _one_line(references), predictions
 
 
-def _question_section(results, example_id):
-  question, references, answers = _question(results, example_id)
+def _question_section(results):
+  question, references, answers = _question(results)
   table = _markdown_table(
     ['system', 'answer'],
     list(answers.items()),
