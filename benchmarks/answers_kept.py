@@ -9,7 +9,8 @@ over articles.
 
     python benchmarks/answers_kept.py --squad FOLDER
 
-Several `--compressors` (folders, or 'shipped') are compared.
+Several `--compressors` (folders, 'shipped' or 'shipped:texts') are compared, at
+the length of their training or with segments of `--segment` tokens.
 """
 
 import dataclasses
@@ -145,9 +146,12 @@ def main():
   parser.add_argument('--compressors', nargs='+', default=['shipped'])
   parser.add_argument('--questions', type=int, default=120)
   parser.add_argument('--tokens', type=int, default=256, help='of a piece')
+  parser.add_argument(
+    '--segment', type=int, help='tokens a segment, in place of its own'
+  )
   parser.add_argument('--seed', type=int, default=0)
   args = parser.parse_args()
-  common.shrink(args, questions=3, tokens=64, compressors=['tiny'])
+  common.shrink(args, questions=3, tokens=64)
   if not (args.squad or args.tiny):
     parser.error('name the folder of dev-v1.1.json with --squad.')
   where = common.environment()
@@ -176,7 +180,9 @@ def main():
   for folder in args.compressors:
     model = base if args.tiny else lloco.apply_compressor(base, folder)
     # Each once, as both an item's own and another's.
-    vectors = {id(item): lloco.compress(model, item.text) for item in items}
+    vectors = {
+      id(item): lloco.compress(model, item.text, args.segment) for item in items
+    }
     count = len(next(iter(vectors.values())))
     if len(tables) == 1:
       tables.append(
@@ -187,11 +193,10 @@ def main():
           lambda item, count=count: {'text': item.text[:count]},
         )
       )
-    name = pathlib.Path(folder).name
     for who, reader in (('compressor', model), ('base', base)):
       tables.append(
         (
-          f'{name}, by the {who}',
+          f'{folder}, by the {who}',
           count,
           reader,
           lambda item, vectors=vectors: {'context': vectors[id(item)]},

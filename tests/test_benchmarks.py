@@ -205,9 +205,11 @@ def test_retrieval_has_a_row_a_search(tmp_path):
 
 
 def test_what_answers_keep(tmp_path):
-  (rows,) = run('answers_kept', tmp_path, '--questions', '4')
+  folders = 'a/compressor', 'b/compressor'
+  (rows,) = run('answers_kept', tmp_path, '--compressors', *folders)
   by = {row['reads']: row for row in rows}
-  assert [row['positions'] for row in rows] == [64, 4, 4, 4]
+  assert len(by) == len(rows) == 6
+  assert [row['positions'] for row in rows] == [64, 4, 4, 4, 4, 4]
   for row in rows:
     for gain, low, high in (
       ('gain over other', 'low', 'high'),
@@ -216,6 +218,8 @@ def test_what_answers_keep(tmp_path):
       assert row[low] <= row[gain] <= row[high]
   # The toy is its own base, so both readers are one.
   compressor, base = (
-    by[f'tiny, by the {who}'] for who in ('compressor', 'base')
+    by[f'b/compressor, by the {who}'] for who in ('compressor', 'base')
   )
   assert compressor['own'] == base['own'] != by['the text']['own']
+  (rows,) = run('answers_kept', tmp_path, '--segment', '16')
+  assert [row['positions'] for row in rows] == [64, 8, 8, 8]
