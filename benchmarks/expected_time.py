@@ -121,10 +121,10 @@ def main():
   print('| | compression | finetuning |', ' | '.join(DEVICES), '|')
   print('|---|' + '---:|' * (2 + len(DEVICES)))
   for name, parts in DATA.items():
-    told = [
-      f'{sum(work(config, data) for data in parts) / 1e18:.2g} EFLOP'
-      for work in (compression, finetuning)
-    ]
+    told = []
+    for work in (compression, finetuning):
+      total = sum(work(config, data) for data in parts)
+      told.append(f'{total / 1e18:.2g} EFLOP' if total else 'none')
     told += [duration(seconds(config, parts, each)) for each in DEVICES]
     print(f'| {name} |', ' | '.join(told), '|')
 

@@ -87,6 +87,15 @@ def test_docstrings_tell_the_time_that_is_computed(monkeypatch):
       assert f' {time} on {devices}' in ' '.join(said)
 
 
+def test_the_table_of_times_is_that_of_the_docs(monkeypatch, capsys):
+  monkeypatch.syspath_prepend(ROOT)
+  from benchmarks import expected_time
+
+  expected_time.main()
+  docs = (ROOT / 'docs/tpu.md').read_text('utf-8')
+  assert capsys.readouterr().out in docs
+
+
 @pytest.mark.parametrize('devices', ['', *common.DEVICES])
 def test_a_compressor_trains_on_as_many_rows_on_other_devices(devices):
   config = load('compressor_llama2_7b', devices)
