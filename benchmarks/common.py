@@ -87,6 +87,29 @@ def tiny_model():
   return Model(config, params, Bytes(), 'tiny', '0', 32)
 
 
+def write_tiny_model(folder: pathlib.Path) -> None:
+  """One like it in a folder, for what loads its model itself."""
+  import jax
+  import tokenizers
+
+  from lloco_jax.nn.llama import init_params
+  from lloco_jax.weights.compressor import save_autocompressor
+  from lloco_jax.weights.tokenizer import Tokenizer
+
+  letters = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+  ids = {letter: number for number, letter in enumerate(['<eos>', *letters])}
+  backend = tokenizers.Tokenizer(tokenizers.models.BPE(ids, []))
+  backend.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+    add_prefix_space=False
+  )
+  backend.decoder = tokenizers.decoders.ByteLevel()
+  config = shape(
+    'tiny', vocab_size=len(ids), summary_length=2, max_position_embeddings=999
+  )
+  params = init_params(config, jax.random.key(0))
+  save_autocompressor(folder, params, config, Tokenizer(backend, 0), 32)
+
+
 def flags(description: str, repeats: int | None) -> argparse.ArgumentParser:
   """A parser with the flags of every benchmark; None where no rounds run."""
   parser = argparse.ArgumentParser(

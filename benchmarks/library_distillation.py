@@ -24,7 +24,8 @@ from benchmarks import common
 from benchmarks.answers_kept import Item, nats
 from configs import library as library_config
 from lloco_jax.data.contexts import Context
-from lloco_jax.data.examples import Dataset
+from lloco_jax.data.documents import Document
+from lloco_jax.data.examples import Dataset, Example
 from lloco_jax.data.fairytaleqa import read_fairytaleqa
 from lloco_jax.data.jsonl import example_line
 from lloco_jax.data.prompts import PLAIN
@@ -33,20 +34,40 @@ from lloco_jax.evaluation.metrics import f1
 from lloco_jax.generation.answering import answer_questions, answer_text
 from lloco_jax.library.adding import add_folder
 from lloco_jax.library.library import Library
+from lloco_jax.library.making import Making
 from lloco_jax.library.pairs import find_documents, pairs_file
 from lloco_jax.library_job import finetune_library
 
 GROUP = 'stories'
 
 
-def make_library(folder: pathlib.Path, dataset: Dataset, stories: int):
+def made_stories() -> Dataset:
+  """For --tiny."""
+  names = ('ox', 'hen')
+  return Dataset(
+    {name: Document(name, f'The {name} is in the mill.') for name in names},
+    {
+      'validation': tuple(
+        Example(f'{name} {number}', 'Where?', ('mill',), (name,))
+        for name in names
+        for number in range(4)
+      )
+    },
+  )
+
+
+def make_library(folder: pathlib.Path, dataset: Dataset, args):
   """The library, and the pairs to learn and those to be asked."""
   files = folder / 'files'
   files.mkdir(parents=True)
-  names = dataset.document_ids('validation')[:stories]
+  names = dataset.document_ids('validation')[: args.stories]
   for name in names:
     (files / f'{name}.txt').write_text(dataset.documents[name].text, 'utf-8')
-  library = Library.make(folder / 'library')
+  making = None
+  if args.tiny:
+    common.write_tiny_model(folder / 'tiny')
+    making = Making(model=str(folder / 'tiny'))
+  library = Library.make(folder / 'library', making)
   add_folder(library, files, GROUP)
   halves = [], []
   for name in names:
@@ -91,14 +112,17 @@ def scores(library: Library, asked, adapter) -> tuple[list, list]:
 
 def main():
   parser = common.flags(__doc__.splitlines()[0], repeats=None)
-  parser.add_argument('--fairytaleqa', required=True, help='a clone of it')
+  parser.add_argument('--fairytaleqa', help='a clone of it')
   parser.add_argument('--stories', type=int, default=6)
   parser.add_argument('--weights', type=float, nargs='+', default=[0, 0.5, 1])
   args = parser.parse_args()
+  common.shrink(args, stories=2)
+  if not (args.fairytaleqa or args.tiny):
+    parser.error('name the folder of FairytaleQA with --fairytaleqa.')
   where = common.environment()
-  dataset = read_fairytaleqa(args.fairytaleqa)
+  dataset = made_stories() if args.tiny else read_fairytaleqa(args.fairytaleqa)
   with tempfile.TemporaryDirectory() as place:
-    library, asked = make_library(pathlib.Path(place), dataset, args.stories)
+    library, asked = make_library(pathlib.Path(place), dataset, args)
     clusters = [pair.document_ids[0] for pair in asked]
     measured = {'no adapter': scores(library, asked, None)}
     for weight in args.weights:

@@ -204,6 +204,16 @@ def test_retrieval_has_a_row_a_search(tmp_path):
   assert len(costs) == 3
 
 
+@pytest.mark.slow
+def test_distillation_has_a_row_a_weight(tmp_path):
+  (rows,) = run('library_distillation', tmp_path, '--weights', '0', '1')
+  none, pairs, taught = rows
+  assert [row['distillation'] for row in rows] == ['no adapter', '0', '1']
+  # Learnt from pairs that have the answer, and from a base that has not.
+  assert pairs['nats'] < taught['nats'] and pairs['nats'] < none['nats']
+  assert pairs['nats less first'] == 0 < taught['nats less first']
+
+
 def test_what_answers_keep(tmp_path):
   folders = 'a/compressor', 'b/compressor'
   (rows,) = run('answers_kept', tmp_path, '--compressors', *folders)
