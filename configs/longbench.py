@@ -16,7 +16,7 @@ multi_news 25.0, on average 27.8. A run of the released adapters by others got
 
 Expected of eval.py with llama2-7b, computed and not measured (docs/tpu.md): 65
 min on v5e-1, 8 min on v5e-8, 41 min on 80gb-1, 5 min on 80gb-8, for compressing
-all nine tasks, without the answers. Memory a device: at most 13.6 GiB on v5e-1,
+all nine tasks, without the answers. Memory a device: at most 14.6 GiB on v5e-1,
 8.5 on v5e-8, 35 on 80gb-1 and on 80gb-8, of which those of GPUs are reckoned
 from what a TPU needs.
 """
