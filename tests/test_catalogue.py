@@ -23,17 +23,21 @@ pytest.importorskip('lancedb', reason="needs the extra 'library'")
 pytest.importorskip('bs4', reason="needs the extra 'library'")
 
 
+def assert_told_and_make_anew(library, files, mend):
+  [said] = verify(library).damage
+  assert said.startswith('The index of words in the catalogue is missing, da')
+  if mend:
+    verify(library, mend=True)
+  else:
+    add_folder(library, files, 'mills', progress=False)
+
+
 @pytest.mark.parametrize('mend', [True, False])
 def test_an_index_that_is_lost_is_told_and_made_anew(library, files, mend):
   add_folder(library, files, 'mills', progress=False)
   shutil.rmtree(library.folder / 'catalogue/passages.lance/_indices')
   damaged = again(library)
-  [said] = verify(damaged).damage
-  assert said.startswith('The index of words in the catalogue is missing, da')
-  if mend:
-    verify(damaged, mend=True)
-  else:
-    add_folder(damaged, files, 'mills', progress=False)
+  assert_told_and_make_anew(damaged, files, mend)
   assert find(damaged, 'the mill')
   assert_clean(damaged)
 
@@ -65,12 +69,7 @@ def test_each_file_of_the_index_of_words_is_verified(
         content[half] ^= 1
       path.write_bytes(content)
     damaged = again(library)
-    [said] = verify(damaged).damage
-    assert said.startswith('The index of words in the catalogue is missing, da')
-    if mend:
-      verify(damaged, mend=True)
-    else:
-      add_folder(damaged, files, 'mills', progress=False)
+    assert_told_and_make_anew(damaged, files, mend)
     assert hits(damaged) == hits(again(library)) == whole
     assert_clean(damaged)
 

@@ -124,11 +124,9 @@ class Collection:
     Raises:
       ValueError: as Document.
     """
-    # The hash stands for a text, or all of them would stay in memory.
-    digest = hashlib.sha256(text.encode('utf-8', 'surrogatepass')).digest()
-    known = self._ids.get(digest)
-    if known is not None:
-      return known
+    digest = text_hash(text)
+    if digest in self._ids:
+      return self._ids[digest]
     unique, number = id, 1
     while unique in self.documents:
       number += 1
@@ -136,6 +134,11 @@ class Collection:
     self.documents.add(Document(unique, text, self._group))
     self._ids[digest] = unique
     return unique
+
+
+def text_hash(text: str) -> str:
+  """The sha256 of a text, for which it stands where many are compared."""
+  return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
 
 
 def decode_utf8(data: bytes, name: str) -> str:

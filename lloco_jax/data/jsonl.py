@@ -8,11 +8,10 @@ example a line (`id`, `question`, `answer` or `answers`, `document_id` or
 
 from collections.abc import Callable, Mapping
 import dataclasses
-import hashlib
 import json
 import pathlib
 
-from lloco_jax.data.documents import Document, DocumentFile
+from lloco_jax.data.documents import Document, DocumentFile, text_hash
 from lloco_jax.data.examples import Dataset, Example, check_examples
 from lloco_jax.data.records import (
   at,
@@ -141,9 +140,8 @@ def _documents(path: pathlib.Path) -> tuple[DocumentFile, dict[str, str]]:
         raise ValueError(
           f"Two documents have the id '{document.id}'; give each its own."
         )
-    # The hash stands for a text, or all of them would stay in memory.
-    digest = hashlib.sha256(document.text.encode()).digest()
-    first = firsts.setdefault((document.group, digest), document.id)
+    key = document.group, text_hash(document.text)
+    first = firsts.setdefault(key, document.id)
     if first == document.id:
       documents.add(document)
     else:

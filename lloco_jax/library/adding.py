@@ -15,7 +15,7 @@ import time
 
 from lloco_jax.compression.corpus import compress_documents
 from lloco_jax.compression.inventory import Stored
-from lloco_jax.data.documents import Document
+from lloco_jax.data.documents import Document, text_hash
 from lloco_jax.files import named_path
 from lloco_jax.library.catalogue import Entry, Passage
 from lloco_jax.library.counts import Counts
@@ -30,7 +30,7 @@ from lloco_jax.library.grouping import (
 )
 from lloco_jax.library.library import Library, check_group
 from lloco_jax.library.pieces import cut
-from lloco_jax.library.reading import File, read_file, text_hash
+from lloco_jax.library.reading import File, read_file
 from lloco_jax.library.sweeping import foretell, release, resume_release
 
 # Characters of the texts that are compressed between two entries in the
@@ -245,17 +245,20 @@ class _Adder:
     One that cannot be compressed is refused, and the others are done.
     """
     files, self._waiting = self._waiting, []
-    if not files:
-      return
+    if files:
+      self._bring(files)
+
+  def _bring(self, files: Sequence[File]) -> None:
     try:
       stored = self._compress(files)
     except ValueError as error:
       if len(files) == 1:
         self._counts.refuse(_with_kept(str(error), files[0].known))
         return
-      for file in files:
-        self._waiting = [file]
-        self.finish()
+      # Halves, as most of them are compressed side by side still.
+      half = len(files) // 2
+      self._bring(files[:half])
+      self._bring(files[half:])
       return
     self._enter(files, stored)
 

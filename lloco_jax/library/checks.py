@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from lloco_jax.data.documents import text_hash
 from lloco_jax.library.catalogue import WORD_HASHES, Entry
 from lloco_jax.library.folder import show
 from lloco_jax.library.grouping import complete_grouping
@@ -19,7 +20,6 @@ from lloco_jax.library.library import (
   Library,
   holds_adapter,
 )
-from lloco_jax.library.reading import text_hash
 from lloco_jax.library.sweeping import RELEASED, sweep
 from lloco_jax.weights.sources import file_hash
 

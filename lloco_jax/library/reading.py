@@ -5,7 +5,7 @@ import dataclasses
 import hashlib
 import pathlib
 
-from lloco_jax.data.documents import Document
+from lloco_jax.data.documents import Document, text_hash
 from lloco_jax.library.catalogue import Entry
 from lloco_jax.library.folder import document_name, escaped, show
 from lloco_jax.library.parsers import parse
@@ -100,8 +100,3 @@ def _is_whole(known: Sequence[Entry], group: str | None) -> bool:
     and len({(entry.file_hash, entry.parts) for entry in known}) == 1
     and {entry.group for entry in known} == {group or known[0].group}
   )
-
-
-def text_hash(text: str) -> str:
-  """The sha256 of a text."""
-  return hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()
