@@ -190,8 +190,8 @@ def gradients(program, dtype):
 
 def by_tiles(run):
   """With attention in tiles, as of many more tokens."""
-  small = mock.patch.multiple(attention, AT_ONCE=0, TILES={'xla': 8})
-  with small:
+  small = {'AT_ONCE': 0, 'TILES': {'xla': 8}, 'TILE_SCORES': 0}
+  with mock.patch.multiple(attention, **small):
     return run()
 
 

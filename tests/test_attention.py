@@ -12,9 +12,9 @@ from lloco_jax.nn.remat import REMAT_POLICIES
 from lloco_jax.nn.visibility import SHARED, UNSEEN, visible
 
 B, T, S, N, K, H = 2, 13, 19, 4, 2, 3
-# None is all at once; the last one of 3 or 4 is short, 9 and 16 have all of a
-# row's queries, and not of its keys.
-TILES = None, 3, 4, 9, 16
+# Queries and keys. None is all at once; the last one of 3 or 4 is short, 9 and
+# 16 queries are all of a row's.
+TILES = None, (3, 3), (4, 8), (9, 9), (9, 4), (16, 16)
 
 
 def arrays(seed=0):
@@ -94,13 +94,28 @@ def test_a_rematerialised_layer_keeps_what_its_tiles_need():
 
   def loops(name):
     def loss(arrays):
-      return jnp.sum(attention(*arrays, *positions, tile=4) ** 3)
+      return jnp.sum(attention(*arrays, *positions, tile=(4, 4)) ** 3)
 
     run = jax.checkpoint(loss, policy=REMAT_POLICIES[name])
     return str(jax.make_jaxpr(jax.grad(run))(arrays())).count('while[')
 
   assert loops('full') == 3
   assert loops('attention') == 2
+
+
+@pytest.mark.parametrize(
+  ('rows', 'heads', 'tile'),
+  [
+    (1, 9, (128, 256)),
+    (8, 9, (64, 64)),
+    (1, 32, (128, 128)),
+    (64, 32, (64, 64)),
+  ],
+)
+def test_few_rows_have_larger_tiles(rows, heads, tile):
+  """A loop has one core: the others can only share what is in a tile."""
+  query = jax.ShapeDtypeStruct((rows, 4096, heads, 64), np.float32)
+  assert attention_module.tile_of(query, 64) == tile
 
 
 def test_memory_does_not_grow_with_the_keys():
@@ -171,7 +186,7 @@ def test_a_query_that_sees_nothing_is_finite(tile):
   assert np.isfinite(output) and np.isfinite(gradient).all()
 
 
-@pytest.mark.parametrize('tile', [None, 32])
+@pytest.mark.parametrize('tile', [None, (32, 32)])
 def test_scores_are_float32_in_bfloat16(tile):
   """Keys that differ by less than bfloat16 scores could tell."""
   query, key, value = (x.astype(jnp.bfloat16) for x in arrays())

@@ -1,10 +1,9 @@
 """Attention of which no more scores exist at a time than those of a tile.
 
-Axes as in nn/attention.py; C is the keys of a tile, and its queries, unless
-there are few. Tiles are small enough for a CPU's caches, and those whose keys
-are all behind their queries are left out. The backward pass computes the
-weights again from the logarithm of their sum, one number a query
-(FlashAttention-2, arXiv 2307.08691, section 3.1).
+Axes as in nn/attention.py; C is the queries of a tile. Tiles whose keys are all
+behind their queries are left out. The backward pass computes the weights again
+from the logarithm of their sum, one number a query (FlashAttention-2, arXiv
+2307.08691, section 3.1).
 """
 
 import functools
@@ -34,7 +33,7 @@ class Layout(NamedTuple):
   keys: int
 
 
-def tiled_attention(query, key, value, marks: Marks, tile: int):
+def tiled_attention(query, key, value, marks: Marks, queries: int, keys: int):
   """Softmax attention of queries that are the last T of the S keys.
 
   The output, and what the backward pass needs of it, is named 'attention'.
@@ -43,7 +42,7 @@ def tiled_attention(query, key, value, marks: Marks, tile: int):
     query: [B, T, N, H].
     key, value: [B, S, K, H].
     marks: by which no query sees a key behind its own.
-    tile: C.
+    queries, keys: those of a tile.
 
   Returns:
     [B, T, N, H].
@@ -51,14 +50,14 @@ def tiled_attention(query, key, value, marks: Marks, tile: int):
   b, t, n, h = query.shape
   k = key.shape[2]
   # Half a tile more is one, as a second would be mostly padding.
-  queries = t if 2 * t <= 3 * tile else tile
-  layout = Layout(key.shape[1] - t, queries, tile)
+  queries = t if 2 * t <= 3 * queries else queries
+  layout = Layout(key.shape[1] - t, queries, keys)
   query = _whole_tiles(query, queries).reshape(b, -1, k, n // k, h)
   query = query.transpose(0, 2, 3, 1, 4)
   key, value = (
-    _whole_tiles(x, tile).transpose(0, 2, 1, 3) for x in (key, value)
+    _whole_tiles(x, keys).transpose(0, 2, 1, 3) for x in (key, value)
   )
-  sizes = (queries, tile, queries, tile)
+  sizes = (queries, keys, queries, keys)
   marks = Marks(
     *(_whole_tiles(x, size, UNSEEN) for x, size in zip(marks, sizes))
   )
