@@ -190,8 +190,7 @@ def gradients(program, dtype):
 
 def by_tiles(run):
   """With attention in tiles, as of many more tokens."""
-  small = {'AT_ONCE': 0, 'TILES': {'xla': 8}, 'TILE_SCORES': 0}
-  with mock.patch.multiple(attention, **small):
+  with mock.patch.multiple(attention, AT_ONCE=0, CPU_TILE=(8, 8)):
     return run()
 
 

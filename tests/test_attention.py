@@ -103,19 +103,21 @@ def test_a_rematerialised_layer_keeps_what_its_tiles_need():
   assert loops('attention') == 2
 
 
-@pytest.mark.parametrize(
-  ('rows', 'heads', 'tile'),
-  [
-    (1, 9, (128, 256)),
-    (8, 9, (64, 64)),
-    (1, 32, (128, 128)),
-    (64, 32, (64, 64)),
-  ],
-)
-def test_few_rows_have_larger_tiles(rows, heads, tile):
-  """A loop has one core: the others can only share what is in a tile."""
-  query = jax.ShapeDtypeStruct((rows, 4096, heads, 64), np.float32)
-  assert attention_module.tile_of(query, 64) == tile
+@pytest.mark.parametrize('queries', [700, 1030])
+def test_the_tiles_of_long_rows_equal_the_whole(queries, monkeypatch):
+  keys = 1100
+  shapes = (1, queries, 2, 4), (1, keys, 1, 4), (1, keys, 1, 4)
+  arrays = [normal(seed, *shape) for seed, shape in enumerate(shapes)]
+  positions = jnp.arange(keys)[None]
+  places = positions[:, -queries:], positions
+  tile = attention_module.tile_of(queries)
+  assert tile == ((128, 256) if queries == 1030 else (64, 64))
+  by_tiles = attention(*arrays, *places)
+  np.testing.assert_array_equal(
+    by_tiles, attention(*arrays, *places, tile=tile)
+  )
+  monkeypatch.setattr(attention_module, 'AT_ONCE', queries * keys)
+  assert relative_error(by_tiles, attention(*arrays, *places)) < 1e-5
 
 
 def test_memory_does_not_grow_with_the_keys():

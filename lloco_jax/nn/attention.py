@@ -26,13 +26,12 @@ from lloco_jax.nn.visibility import UNSEEN, visible
 SCORES = 2**18
 QUERY_BLOCKS = (32, 512)
 # Scores of a row and head that are computed at once by the back end 'xla', and
-# the fewest queries, and keys, of the tiles that more of them are computed in.
-# Chosen on a CPU; elsewhere each step of a loop costs a launch.
+# the queries and keys of the tiles that more of them are computed in. A CPU's
+# cores share what is in a tile, not a loop, but of few queries much of a large
+# one is not seen; elsewhere each step of a loop costs a launch.
 AT_ONCE = 2**17
-TILES = {'xla': 64, 'splash': 512, 'cudnn': 512}
-# Scores of all rows and heads that a tile grows to: what a CPU's cores can
-# share, as they cannot share a loop, and their caches hold.
-TILE_SCORES = 2**19
+LONG = 1024
+CPU_TILE, LONG_CPU_TILE, OTHER_TILE = (64, 64), (128, 256), (512, 512)
 # On a GPU: matrices that a step's products should be of, the fewest keys of
 # one, and the most queries that share a head's; caches have a multiple of so
 # many places.
@@ -75,17 +74,11 @@ def row_padding(positions: int) -> int:
   return -positions % splash.LANES
 
 
-def tile_of(query, least: int) -> tuple[int, int]:
-  """The queries and the keys of a tile, more of them where rows are few.
-
-  Args:
-    query: [B, T, N, H].
-    least: the fewest of each.
-  """
-  queries = keys = least
-  while 2 * query.shape[0] * query.shape[2] * queries * keys <= TILE_SCORES:
-    queries, keys = (queries, 2 * keys) if queries == keys else (keys, keys)
-  return queries, keys
+def tile_of(queries: int) -> tuple[int, int]:
+  """The queries and the keys of a tile, where a row has so many queries."""
+  if backend() != 'xla':
+    return OTHER_TILE
+  return CPU_TILE if queries < LONG else LONG_CPU_TILE
 
 
 def query_block(keys: int) -> int:
@@ -135,9 +128,8 @@ def attention(
     if name == 'cudnn' and cudnn.can(query):
       return checkpoint_name(_cudnn(query, key, value, *positions), 'attention')
   if tile is not None or t * s > AT_ONCE:
-    queries, keys = tile or tile_of(query, TILES[name])
     marks = Marks(*positions)
-    return tiled_attention(query, key, value, marks, queries, keys)
+    return tiled_attention(query, key, value, marks, *(tile or tile_of(t)))
   # As the products want them.
   key, value = key.transpose(0, 2, 1, 3), value.transpose(0, 2, 1, 3)
   queries = (query, query_positions, query_groups)
