@@ -31,7 +31,7 @@ def made_up_systems(rows=ROWS, documents=12, questions=8, seed=0):
         answers.append(
           Answer(
             example_id=f'{document}-{number}',
-            document_id=f'report {document}',
+            document_ids=(f'report {document}',),
             question=f'Who signed page {number} of report {document}?',
             prediction='Marta Oduya' if right else 'the | harbour\noffice',
             references=('Marta Oduya', 'M. Oduya'),
@@ -48,7 +48,7 @@ def scored_system(name, scores, documents=None, **fields):
   """A system with one answer a score, by default each of its own document."""
   documents = documents or [f'd{number}' for number in range(len(scores))]
   answers = tuple(
-    Answer(f'e{number}', document, 'Why?', 'so', ('so',), {'f1': score})
+    Answer(f'e{number}', (document,), 'Why?', 'so', ('so',), {'f1': score})
     for number, (score, document) in enumerate(zip(scores, documents))
   )
   return SystemResult(name, '', answers, **fields)

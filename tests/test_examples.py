@@ -1,9 +1,19 @@
 """Examples and datasets, and what is refused as one."""
 
+import itertools
+
+import numpy as np
 import pytest
+from scipy.sparse import coo_matrix, csgraph
 
 from lloco_jax.data.documents import Document
-from lloco_jax.data.examples import Dataset, Example, by_id, check_examples
+from lloco_jax.data.examples import (
+  Dataset,
+  Example,
+  by_id,
+  check_examples,
+  linked,
+)
 
 
 def example(id='first', documents=('minutes',), **fields):
@@ -67,3 +77,17 @@ def test_documents_of_a_split_come_once_in_order():
   found = tuple(dataset.documents_of('train'))
   assert found == (documents['c'], documents['a'])
   assert tuple(dataset.documents_of('validation')) == (documents['b'],)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_sets_that_share_members_are_linked(seed):
+  random = np.random.default_rng(seed)
+  sizes = random.integers(1, 4, size=25)
+  sets = [random.integers(40, size=size) for size in sizes]
+  pairs = np.array([(one[0], other) for one in sets for other in one]).T
+  graph = coo_matrix((np.ones(len(pairs[0])), pairs), (40, 40))
+  _, expected = csgraph.connected_components(graph, directed=False)
+  found = linked([tuple(map(str, one)) for one in sets])
+  for i, j in itertools.combinations(range(25), 2):
+    same = expected[sets[i][0]] == expected[sets[j][0]]
+    assert (found[i] == found[j]) == same

@@ -27,7 +27,7 @@ def needle_system(name, seed, left_out=()):
     dataclasses.replace(
       answer,
       example_id=f'{cell}{number % 2}',
-      document_id=f'{cell}{number % 2}',
+      document_ids=(f'{cell}{number % 2}',),
       tags=(f'depth={cell[1]}', f'length={cell[0]}', 'more'),
     )
     for number, (answer, cell) in enumerate(zip(system.answers, cells))

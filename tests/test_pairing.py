@@ -169,7 +169,7 @@ def test_runs_that_cannot_be_compared_are_refused(runs, tmp_path):
   for name, value in (
     ('question', 'Who?'),
     ('references', ('not so',)),
-    ('document_id', 'd9'),
+    ('document_ids', ('d9',)),
   ):
     changed = write_run(tmp_path / name, B, change={name: value})
     with pytest.raises(ValueError, match=f"'e2' has another {name} in"):

@@ -7,6 +7,8 @@ from made_up_systems import CONTROLS, made_up_systems, scored_system
 import numpy as np
 import pytest
 
+from lloco_jax.evaluation.intervals import bootstrap_mean
+from lloco_jax.evaluation.report import write_report
 from lloco_jax.evaluation.results import (
   PREDICTIONS_FILE,
   RESULTS_FILE,
@@ -72,6 +74,32 @@ def test_predictions_are_one_line_an_answer_and_system(tmp_path):
     'scores': {'f1': 0.0, 'exact_match': 0.0},
     'tags': [],
   }
+
+
+def test_documents_of_one_question_are_resampled_together(tmp_path):
+  """Also of what was written before their names were kept apart."""
+  scores = [0.0, 0.2, 0.9, 1.0]
+  system = scored_system('LLoCO', scores)
+  names = ('a', 'b'), ('b', 'c'), ('c',), ('d + e',)
+  answers = tuple(
+    dataclasses.replace(answer, document_ids=ids)
+    for answer, ids in zip(system.answers, names)
+  )
+  system = dataclasses.replace(system, answers=answers)
+  results = write_results(tmp_path, [system], 'f1', ())
+  assert results.scores['LLoCO'].clusters == 2
+  assert results.scores['LLoCO'] == bootstrap_mean(scores, [0, 0, 0, 1])
+  lines = (tmp_path / PREDICTIONS_FILE).read_text('utf-8').split('\n')[:-1]
+  found = [json.loads(line) for line in lines]
+  assert [each.get('document_ids') for each in found[:2]] == [
+    ['a', 'b'],
+    ['b', 'c'],
+  ]
+  assert [each.get('document_id') for each in found[2:]] == ['c', 'd + e']
+  read = read_results(tmp_path)
+  assert [answer.document_ids for answer in read.systems[0].answers] == [*names]
+  report = write_report(tmp_path, read).read_text('utf-8')
+  assert 'linked by a question counted as one' in report
 
 
 def test_odd_text_and_unknown_values_survive(tmp_path):

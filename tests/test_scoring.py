@@ -36,7 +36,7 @@ def system(name, predictions, scores):
   answers = tuple(
     Answer(
       f'e{number}',
-      f'd{number}',
+      (f'd{number}',),
       'Which?',
       prediction,
       references,

@@ -56,6 +56,19 @@ def test_a_side_depends_on_the_seed_and_the_id_alone():
   assert sorted(first[1]) == ['d1', 'd10', 'd2', 'd4', 'd8', 'd9']
 
 
+def test_documents_of_one_example_are_on_one_side():
+  both = [('d1', 'd0'), ('d3', 'd0'), ('d2', 'd5')]
+  more = tuple(Example(f'x{n}', 'Who?', ('a',), e) for n, e in enumerate(both))
+  found = split_documents(dataset((*EXAMPLES, *more)), 0.25, 1)
+  train, validation = sides(found)
+  assert not train & validation and train | validation == set(DOCUMENTS)
+  assert found.splits['validation'][-2:] == (more[0], more[1])
+  assert found.splits['train'][-1] == more[2]
+  # Those that no example links are where they are without such examples.
+  alone = sides(split_documents(dataset(), 0.25, 1))[1]
+  assert validation == alone | {'d0', 'd1', 'd3'} and 'd1' in alone
+
+
 @pytest.mark.parametrize(
   ('data', 'share', 'message'),
   [
@@ -71,7 +84,7 @@ def test_a_side_depends_on_the_seed_and_the_id_alone():
     (
       dataset((*EXAMPLES, Example('x', 'Who?', ('a',), tuple(DOCUMENTS)))),
       0.5,
-      "'x' asks about documents of both train and validation",
+      '12 documents cannot be divided .* two or more that no examples link',
     ),
   ],
 )

@@ -1,7 +1,7 @@
 """Examples: questions with their answers, asked about documents."""
 
 import collections
-from collections.abc import Callable, Iterable, Mapping, ValuesView
+from collections.abc import Callable, Iterable, Mapping, Sequence, ValuesView
 import dataclasses
 import pathlib
 
@@ -82,6 +82,29 @@ def check_examples(
           f"Example '{example.id}' asks about document '{document_id}', "
           'which is not among the documents; add it or correct the id.'
         )
+
+
+def linked(sets: Sequence[Sequence[str]]) -> list[str]:
+  """Which of the sets share documents, also through others.
+
+  Args:
+    sets: [N] of one or more ids, such as the documents of each example.
+
+  Returns:
+    [N] one id for all sets that are linked.
+  """
+  nearer = {}
+
+  def first(id):
+    while nearer.setdefault(id, id) != id:
+      nearer[id] = nearer[nearer[id]]
+      id = nearer[id]
+    return id
+
+  for one, *others in sets:
+    for other in others:
+      nearer[first(other)] = first(one)
+  return [first(ids[0]) for ids in sets]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 
 from lloco_jax.data.documents import Document, DocumentFile
-from lloco_jax.data.examples import Dataset, Example
+from lloco_jax.data.examples import Dataset, Example, linked
 
 
 def split_documents(
@@ -18,12 +18,13 @@ def split_documents(
   The latter is the split that the data has, or where that is 'train',
   `evaluated`, or 'validation' where that is 'train', too. Documents are ordered
   by a hash of the seed and their ids; the first `share` of them, rounded up,
-  are evaluated, the others train. So a document's side depends on no order of
-  files, and a larger share keeps what a smaller one had.
+  are evaluated, and with them those that examples link them to; the others
+  train. So a document's side depends on no order of files, and a larger share
+  keeps what a smaller one had.
 
   Raises:
-    ValueError: the share is not between 0 and 1, there are several splits or
-      too few documents, or an example's documents fall on both sides.
+    ValueError: the share is not between 0 and 1, there are several splits, or
+      too few documents that are not linked.
   """
   if not 0 < share < 1:
     raise ValueError(
@@ -39,26 +40,23 @@ def split_documents(
   name = only
   if only == 'train':
     name = 'validation' if evaluated == 'train' else evaluated
+  parts = linked([example.document_ids for example in examples])
+  part_of = {
+    id: part for e, part in zip(examples, parts) for id in e.document_ids
+  }
   ids = sorted(
-    dataset.document_ids(only),
-    key=lambda id: hashlib.sha256(f'{seed}/{id}'.encode()).digest(),
+    part_of, key=lambda id: hashlib.sha256(f'{seed}/{id}'.encode()).digest()
   )
   count = int(np.ceil(round(share * len(ids), 9)))
-  if not 0 < count < len(ids):
+  kept = {part_of[id] for id in ids[:count]}
+  if not kept or kept == set(parts):
     raise ValueError(
       f'{len(ids)} documents cannot be divided into train and {name}; the '
-      'data needs two or more.'
+      'data needs two or more that no examples link.'
     )
-  kept = set(ids[:count])
   sides = {'train': [], name: []}
-  for example in examples:
-    inside = kept.issuperset(example.document_ids)
-    if not inside and not kept.isdisjoint(example.document_ids):
-      raise ValueError(
-        f"Example '{example.id}' asks about documents of both train and "
-        f'{name}; divide such data by hand.'
-      )
-    sides[name if inside else 'train'].append(example)
+  for example, part in zip(examples, parts):
+    sides[name if part in kept else 'train'].append(example)
   splits = {side: tuple(found) for side, found in sides.items()}
   return dataclasses.replace(dataset, splits=splits)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import dataclasses
 import math
 
+from lloco_jax.data.examples import linked
 from lloco_jax.evaluation import intervals
 from lloco_jax.evaluation.intervals import Interval
 from lloco_jax.evaluation.scoring import score_names
@@ -20,17 +21,22 @@ COSTS = ('tokens_read', 'seconds_to_first_token', 'seconds_per_answer')
 class Answer:
   """One system's answer to one example; `scores` by their names.
 
-  `document_id` is the document the question is about, whatever the system
-  read: intervals resample by it. `tags` are the example's.
+  `document_ids` are the documents the question is about, whatever the system
+  read: intervals resample by them. `tags` are the example's.
   """
 
   example_id: str
-  document_id: str
+  document_ids: tuple[str, ...]
   question: str
   prediction: str
   references: tuple[str, ...]
   scores: dict[str, float]
   tags: tuple[str, ...] = ()
+
+  @property
+  def document_name(self) -> str:
+    """How reports and errors call its documents."""
+    return ' + '.join(self.document_ids)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +132,11 @@ def metric_values(answer: Answer, metric: str) -> list[float]:
   return [answer.scores.get(name, math.nan) for name in score_names(metric)]
 
 
+def clusters(answers: Sequence[Answer]) -> list[str]:
+  """What intervals resample the answers by."""
+  return linked([answer.document_ids for answer in answers])
+
+
 def _check_systems(systems, metric, controls, main_system):
   names = [system.name for system in systems]
   for name, times in collections.Counter(names).items():
@@ -140,7 +151,7 @@ def _check_systems(systems, metric, controls, main_system):
     raise ValueError(f'{main_system!r} cannot be its own control.')
   if not systems[names.index(main_system)].answers:
     raise ValueError(f'{main_system!r} answered nothing to compare.')
-  documents = {}
+  first = {}
   for system in systems:
     for cost in COSTS:
       value = getattr(system, cost)
@@ -157,12 +168,13 @@ def _check_systems(systems, metric, controls, main_system):
           'twice; give every example its own id.'
         )
       seen.add(answer.example_id)
-      document = documents.setdefault(answer.example_id, answer.document_id)
-      if document != answer.document_id:
+      other = first.setdefault(answer.example_id, answer)
+      if answer.document_ids != other.document_ids:
         raise ValueError(
-          f'Example {answer.example_id!r} is about document {document!r} in '
-          f'one system and {answer.document_id!r} in {system.name!r}; give '
-          'the document that the question is about.'
+          f'Example {answer.example_id!r} is about document '
+          f'{other.document_name!r} in one system and '
+          f'{answer.document_name!r} in {system.name!r}; give the document '
+          'that the question is about.'
         )
       for name, score in zip(
         score_names(metric), metric_values(answer, metric)
@@ -179,7 +191,7 @@ def _score(system, metric, bootstrap):
     return intervals.NO_VALUES
   return intervals.bootstrap_mean(
     [metric_values(answer, metric) for answer in system.answers],
-    [answer.document_id for answer in system.answers],
+    clusters(system.answers),
     **bootstrap,
   )
 
@@ -192,6 +204,6 @@ def _difference(main, control, metric, bootstrap):
   return intervals.paired_difference(
     [metric_values(answer, metric) for answer in shared],
     [metric_values(others[answer.example_id], metric) for answer in shared],
-    [answer.document_id for answer in shared],
+    clusters(shared),
     **bootstrap,
   )

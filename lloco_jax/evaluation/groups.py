@@ -11,6 +11,7 @@ from lloco_jax.evaluation.comparison import (
   Answer,
   Results,
   SystemResult,
+  clusters,
   metric_values,
 )
 from lloco_jax.evaluation.intervals import NO_VALUES, Interval, bootstrap_mean
@@ -91,7 +92,7 @@ def _score(results: Results, system: SystemResult, tag: str) -> Interval:
     return NO_VALUES
   return bootstrap_mean(
     [metric_values(answer, results.metric) for answer in answers],
-    [answer.document_id for answer in answers],
+    clusters(answers),
     results.samples,
     results.seed,
     results.level,

@@ -5,7 +5,7 @@ which is what nearly all metrics have, that is its mean.
 
 Questions about one document share its luck: the interval resamples whole
 documents (the cluster bootstrap), so many questions about few documents do
-not look like much evidence.
+not look like much evidence. Documents that questions link are one.
 """
 
 from collections.abc import Hashable, Sequence
@@ -20,9 +20,9 @@ _DRAWS_PER_BLOCK = 1_000_000
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-  """The score of `count` answers about `clusters` documents, or a difference.
+  """The score of `count` answers in `clusters` clusters, or a difference.
 
-  `low` and `high` are NaN where one document gives nothing to resample, and
+  `low` and `high` are NaN where one cluster gives nothing to resample, and
   `mean` too where there is no value at all. Every comparison with NaN is
   false, so an unknown interval never supports a claim.
   """
@@ -66,7 +66,7 @@ def bootstrap_mean(
 
   Args:
     values: [N] or [N, C] finite numbers; several columns need all >= 0.
-    clusters: [N] the cluster (document id) of each value.
+    clusters: [N] the cluster (of documents) of each value.
     samples: number of bootstrap samples.
     seed: of the draws.
     level: share of the samples' scores that the interval covers.
@@ -94,7 +94,7 @@ def paired_difference(
   Args:
     a: [N] or [N, C] scores of one system.
     b: [N] or [N, C] scores of another on the same questions, in the same order.
-    clusters: [N] the document id of each question.
+    clusters: [N] the cluster of each question.
     samples: number of bootstrap samples.
     seed: of the draws.
     level: share of the samples' differences that the interval covers.
@@ -135,7 +135,7 @@ def bootstrap_ratio(
   Args:
     numerators: [N].
     denominators: [N]; where a draw's mean is 0 the ratio is infinite.
-    clusters: [N] the document id of each pair.
+    clusters: [N] the cluster of each pair.
     samples: number of bootstrap samples.
     seed: of the draws.
     level: share of the samples' ratios that the interval covers.

@@ -8,7 +8,12 @@ import pathlib
 import textwrap
 
 from lloco_jax.evaluation import intervals, wording
-from lloco_jax.evaluation.comparison import Answer, Results, metric_values
+from lloco_jax.evaluation.comparison import (
+  Answer,
+  Results,
+  clusters,
+  metric_values,
+)
 from lloco_jax.evaluation.intervals import Interval
 from lloco_jax.evaluation.results import RESULTS_FILE, read_results
 
@@ -86,7 +91,7 @@ def compare_runs(
   values = [
     [metric_values(found[key], metric) for key in shared] for found in answers
   ]
-  documents = [answers[0][key].document_id for key in shared]
+  documents = clusters([answers[0][key] for key in shared])
   bootstrap = dict(
     samples=results[0].samples, seed=results[0].seed, level=results[0].level
   )
@@ -209,7 +214,7 @@ def check_same(
   """
   a, b = found
   for key in (key for key in a if key in b):
-    for name in ('question', 'references', 'document_id'):
+    for name in ('question', 'references', 'document_ids'):
       if getattr(a[key], name) != getattr(b[key], name):
         raise ValueError(
           f"The runs are of different examples: '{key}' has another {name} in "
@@ -235,7 +240,7 @@ def _changes(shared, a, b, values_a, values_b) -> tuple[Change, ...]:
       changes.append(
         Change(
           key,
-          a[key].document_id,
+          a[key].document_name,
           a[key].question,
           a[key].references,
           (a[key].prediction, b[key].prediction),

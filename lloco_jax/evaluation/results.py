@@ -102,7 +102,7 @@ def read_results(folder: str | os.PathLike) -> Results:
 def _encode_predictions(systems):
   lines = [
     json.dumps(
-      {'system': system.name, **dataclasses.asdict(answer)},
+      {'system': system.name, **_answer_fields(answer)},
       ensure_ascii=False,
       default=float,
     )
@@ -115,11 +115,25 @@ def _encode_predictions(systems):
   )
 
 
+def _answer_fields(answer):
+  """With the one name, or all, of an example's documents, as in its file."""
+  fields = dataclasses.asdict(answer)
+  if len(answer.document_ids) > 1:
+    return fields
+  return {
+    name.removesuffix('s') if name == 'document_ids' else name: value
+    for name, value in (fields | {'document_ids': answer.document_name}).items()
+  }
+
+
 def _decode_predictions(content):
   answers = collections.defaultdict(list)
   for line in content.decode('utf-8').split('\n')[:-1]:
     fields = json.loads(line)
     name = fields.pop('system')
+    if 'document_id' in fields:
+      fields['document_ids'] = (fields.pop('document_id'),)
+    fields['document_ids'] = tuple(fields['document_ids'])
     fields['references'] = tuple(fields['references'])
     fields['tags'] = tuple(fields.get('tags', ()))
     answers[name].append(Answer(**fields))

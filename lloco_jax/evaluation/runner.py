@@ -220,7 +220,7 @@ def _score(text_of, system, answered, metrics, order) -> SystemResult:
       answers.append(
         Answer(
           example.id,
-          group.name,
+          group.document_ids,
           example.question,
           prediction,
           example.answers,

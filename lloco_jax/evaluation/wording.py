@@ -166,7 +166,7 @@ def _claim(main, name, difference):
   if not difference.known:
     return (
       f'{main} is not shown to be above "{name}": all questions are about one '
-      'document, which gives no interval.'
+      'document, or about linked ones, which gives no interval.'
     )
   if verdict(difference) == 'above':
     return f'{main} is above "{name}" by {amount}.'
