@@ -121,9 +121,7 @@ def test_predictions_are_those_asked_one_by_one(
     ids = [answer.example_id for answer in result.answers]
     expected = ['a/0', 'a/1', 'b/0', 'b/1', 'c/0', 'c/1']
     assert ids == expected[: 4 if system.name == 'full context' else 6]
-    contexts = [
-      read[system.kind](answer.document_name) for answer in result.answers
-    ]
+    contexts = [read[system.kind](answer.document) for answer in result.answers]
     questions = [answer.question for answer in result.answers]
     predictions = [answer.prediction for answer in result.answers]
     assert predictions == ask(model, contexts, questions, system.adapter)
@@ -295,7 +293,7 @@ def test_passages_are_those_of_each_question(model, summaries, monkeypatch):
   assert ids == [f'{key}/{index}' for key in 'ac' for index in range(4)]
   contexts, lengths = [], []
   for answered in result.answers:
-    text = DOCUMENTS[answered.document_name].text
+    text = DOCUMENTS[answered.document].text
     pieces = [text[start : start + 16] for start in range(0, len(text), 16)]
     letter = LETTERS[int(answered.question[0])]
     order = sorted(pieces, key=lambda piece: -piece.count(letter))

@@ -34,7 +34,7 @@ class Answer:
   tags: tuple[str, ...] = ()
 
   @property
-  def document_name(self) -> str:
+  def document(self) -> str:
     """How reports and errors call its documents."""
     return ' + '.join(self.document_ids)
 
@@ -172,8 +172,8 @@ def _check_systems(systems, metric, controls, main_system):
       if answer.document_ids != other.document_ids:
         raise ValueError(
           f'Example {answer.example_id!r} is about document '
-          f'{other.document_name!r} in one system and '
-          f'{answer.document_name!r} in {system.name!r}; give the document '
+          f'{other.document!r} in one system and '
+          f'{answer.document!r} in {system.name!r}; give the document '
           'that the question is about.'
         )
       for name, score in zip(

@@ -214,7 +214,8 @@ def check_same(
   """
   a, b = found
   for key in (key for key in a if key in b):
-    for name in ('question', 'references', 'document_ids'):
+    # Several documents were one name before they were kept apart.
+    for name in ('question', 'references', 'document'):
       if getattr(a[key], name) != getattr(b[key], name):
         raise ValueError(
           f"The runs are of different examples: '{key}' has another {name} in "
@@ -240,7 +241,7 @@ def _changes(shared, a, b, values_a, values_b) -> tuple[Change, ...]:
       changes.append(
         Change(
           key,
-          a[key].document_name,
+          a[key].document,
           a[key].question,
           a[key].references,
           (a[key].prediction, b[key].prediction),

@@ -122,7 +122,7 @@ def _answer_fields(answer):
     return fields
   return {
     name.removesuffix('s') if name == 'document_ids' else name: value
-    for name, value in (fields | {'document_ids': answer.document_name}).items()
+    for name, value in (fields | {'document_ids': answer.document}).items()
   }
 
 
