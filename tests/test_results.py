@@ -99,7 +99,9 @@ def test_documents_of_one_question_are_resampled_together(tmp_path):
   read = read_results(tmp_path)
   assert [answer.document_ids for answer in read.systems[0].answers] == [*names]
   report = write_report(tmp_path, read).read_text('utf-8')
-  assert 'linked by a question counted as one' in report
+  said = ', those linked by a question counted as one'
+  assert f'about 2 documents{said}: with so few' in report
+  assert f'2 of them{said}' in report
 
 
 def test_odd_text_and_unknown_values_survive(tmp_path):

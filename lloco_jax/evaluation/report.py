@@ -211,15 +211,12 @@ def _descriptions(results):
 
 def _how_to_read(results):
   documents = results.scores[results.main_system].clusters
-  (main,) = (s for s in results.systems if s.name == results.main_system)
-  linked = any(len(answer.document_ids) > 1 for answer in main.answers)
-  counted = ', those linked by a question counted as one' if linked else ''
   return (
     f'Intervals: {results.level:.0%}, bootstrapped over whole documents '
-    f'({documents} of them{counted}, {results.samples:,} samples, seed '
-    f'{results.seed}); they do not cover the chance of training. Tokens read: '
-    'tokens or summary vectors of context per question, without the '
-    f'question itself. {_ABOUT_SECONDS} '
+    f'({documents} of them{wording.counted(results)}, {results.samples:,} '
+    f'samples, seed {results.seed}); they do not cover the chance of '
+    'training. Tokens read: tokens or summary vectors of context per question, '
+    f'without the question itself. {_ABOUT_SECONDS} '
     f'Numbers in full: [{RESULTS_FILE}]({RESULTS_FILE}), every answer: '
     f'[{PREDICTIONS_FILE}]({PREDICTIONS_FILE}).'
   )

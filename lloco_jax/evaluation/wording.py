@@ -41,10 +41,20 @@ def cautions(results: Results) -> list[str]:
   documents = scores[results.main_system].clusters
   if 1 < documents < _FEW_DOCUMENTS:
     sentences.append(
-      f'The questions are about {documents} documents: with so few, intervals '
-      'come out too narrow.'
+      f'The questions are about {documents} documents{counted(results)}: with '
+      'so few, intervals come out too narrow.'
     )
   return sentences
+
+
+def counted(results: Results) -> str:
+  """What is to be said behind a number of documents; empty if nothing."""
+  linked = any(
+    len(answer.document_ids) > 1
+    for system in results.systems
+    for answer in system.answers
+  )
+  return ', those linked by a question counted as one' if linked else ''
 
 
 def score_headers(results: Results, every_score: bool = False) -> list[str]:
