@@ -6,6 +6,7 @@ import json
 import pathlib
 
 from lloco_jax import command_line
+from lloco_jax.endpoint.commands import add_serve
 from lloco_jax.evaluation import pairing, plots, ratios
 from lloco_jax.files import write_file
 from lloco_jax.library.commands import add_ask, add_library
@@ -22,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
   _add_ratios(commands)
   add_library(commands)
   add_ask(commands)
+  add_serve(commands)
   add_plan(commands)
   chosen, chosen.overrides = parser.parse_known_args(arguments)
   if chosen.overrides and not hasattr(chosen, 'takes_overrides'):

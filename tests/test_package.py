@@ -25,6 +25,7 @@ LEVELS = (
   {'data'},
   {'compression', 'finetuning', 'generation', 'retrieval'},
   {'evaluation', 'library', 'planning', 'serving'},
+  {'endpoint'},
 )
 
 
@@ -83,7 +84,7 @@ def test_imports_are_light():
   )
   assert result.returncode == 0, result.stderr
   heavy = {'torch', 'tensorflow', 'transformers', 'peft', 'nltk'}
-  heavy |= {'bs4', 'lancedb', 'pypdf'}
+  heavy |= {'bs4', 'lancedb', 'pypdf', 'starlette', 'uvicorn'}
   assert not heavy & set(json.loads(result.stdout.splitlines()[-1]))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from lloco_jax.data.contexts import Context
 from lloco_jax.data.prompts import encode_question
 from lloco_jax.generation.stream import FirstLine, Stream
-from lloco_jax.library.finding import Hit, documents_of, find, vote
+from lloco_jax.library.finding import Hit, documents_of, find_in_group
 from lloco_jax.library.library import DEFAULT_FOLDER, Library
 from lloco_jax.library.making import RESERVE
 
@@ -79,14 +79,11 @@ def ask(
     ValueError: the library is empty, or the question is, or has no room.
     ImportError: a package of the extra 'library' is missing.
   """
-  _check_question(question)
-  if documents < 1:
-    raise ValueError(f'documents is {documents}; it must be 1 or more.')
+  check_question(question)
+  check_documents(documents)
   if not isinstance(library, Library):
     library = Library(library)
-  hits = find(library, question, group=group)
-  group = group or vote(hits)
-  hits = [hit for hit in hits if hit.entry.group == group]
+  group, hits = find_in_group(library, question, group)
   adapter, prompt = library.adapter(group)
   model = library.model
   tokens = encode_question(model.need_tokenizer(), prompt, question)
@@ -101,8 +98,7 @@ def ask(
       f'{max(room, 0):,} for summaries, and none of the documents that were '
       'found has so few. Ask in fewer words, or for a shorter answer.'
     )
-  summaries = [_summary(library, hit) for hit in sources]
-  context = Context(np.concatenate(summaries))
+  context = Context(read_summaries(library, sources))
   stream = Stream(model, context, tokens, adapter, max_new_tokens)
   answer = _write(
     stream, model.tokenizer, context, tokens, max_new_tokens, said
@@ -119,7 +115,13 @@ def ask(
   )
 
 
-def _check_question(question: str) -> None:
+def check_documents(documents: int) -> None:
+  """Raises ValueError for fewer than one."""
+  if documents < 1:
+    raise ValueError(f'documents is {documents}; it must be 1 or more.')
+
+
+def check_question(question: str) -> None:
   """Raises ValueError for what is no text."""
   if not isinstance(question, str):
     raise ValueError(f'The question is {question!r}; ask in words, as a text.')
@@ -129,6 +131,15 @@ def _check_question(question: str) -> None:
     raise ValueError(
       f'The question {question!r} is not UTF-8; ask it in that encoding.'
     ) from None
+
+
+def read_summaries(library: Library, sources: Sequence[Hit]) -> np.ndarray:
+  """Summary vectors [n, D] of the documents of hits, in their order.
+
+  Raises:
+    OSError, ValueError: some are damaged or gone.
+  """
+  return np.concatenate([_summary(library, hit) for hit in sources])
 
 
 def _summary(library: Library, hit: Hit) -> np.ndarray:

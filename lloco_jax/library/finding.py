@@ -74,6 +74,19 @@ def find(
   return sorted(hits, key=lambda hit: -hit.score)[:count]
 
 
+def find_in_group(
+  library: Library, question: str, group: str | None = None
+) -> tuple[str, list[Hit]]:
+  """A group, by default the one that the best hits vote for, and its hits.
+
+  Raises:
+    ValueError: as `find`.
+  """
+  hits = find(library, question, group=group)
+  group = group or vote(hits)
+  return group, [hit for hit in hits if hit.entry.group == group]
+
+
 def vote(hits: Sequence[Hit]) -> str:
   """The group of most of the best hits, each weighed by its score.
 

@@ -189,6 +189,14 @@ class Library:
       )
     return model
 
+  def free_weights(self) -> None:
+    """Gives up the model's weights, for who has them in another form.
+
+    Documents, summaries and adapters are found as before.
+    """
+    self.model = dataclasses.replace(self.model, params={})
+    self._given = None
+
   @functools.cached_property
   def base(self) -> Model:
     """The base as it was before it became a compressor."""
