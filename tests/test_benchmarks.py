@@ -187,6 +187,18 @@ def test_a_library_finds_what_it_was_given(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_endpoint_answers_as_the_engine(tmp_path):
+  rows, pairs = run('endpoint', tmp_path, '--repeats', '1')
+  assert [row['side'] for row in rows] == [
+    'endpoint',
+    'one connection',
+    'engine',
+  ]
+  assert all(row['answers a minute'] > 0 for row in rows)
+  assert [row['difference'] for row in pairs] == [0, 0]
+
+
+@pytest.mark.slow
 def test_retrieval_has_a_row_a_search(tmp_path):
   recalls, differences, answers, costs = run(
     'retrieval', tmp_path, '--questions', '0'
