@@ -77,8 +77,11 @@ def finetune(
     ('epochs', epochs),
     ('questions_per_row', questions_per_row),
   ):
-    if number < 1:
-      raise ValueError(f'{name} is {number}; it must be 1 or more.')
+    if not isinstance(number, int) or number < 1:
+      raise ValueError(
+        f'{name} is {number!r}; it must be a whole number, 1 or more.'
+      )
+  examples = tuple(examples)
   check_examples(examples, summaries)
   window = model.window
   rows = question_rows(

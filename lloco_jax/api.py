@@ -15,7 +15,7 @@ from lloco_jax.compression.segments import (
 from lloco_jax.data.batches import IGNORED
 from lloco_jax.finetuning.loss import cross_entropy
 from lloco_jax.generation.decoding import decode, prefill
-from lloco_jax.generation.sampling import Sampling
+from lloco_jax.generation.sampling import Sampling, stop_ids
 from lloco_jax.model import Model
 from lloco_jax.nn import autocompressor, llama
 from lloco_jax.nn.lora import Adapter, projection_shapes
@@ -213,6 +213,7 @@ def generate(
       'more.'
     )
   sampling = Sampling(temperature, top_p, seed)
+  stop = stop_ids(model.stop_tokens if stop_tokens is None else stop_tokens)
   batch, width = ids.shape
   size = context.shape[1]
   adapter_ids = check_adapter(model, adapter, adapter_ids, batch)
@@ -234,9 +235,6 @@ def generate(
     model.decodes_stacked,
   )
   params, adapter = model.for_decoding(adapter)
-  if stop_tokens is None:
-    stop_tokens = model.stop_tokens
-  stop = tuple(sorted({int(token) for token in stop_tokens}))
   tokens = decode(
     params,
     config,
@@ -278,6 +276,10 @@ def check_adapter(model: Model, adapter, adapter_ids=None, rows: int = 1):
   Raises:
     ValueError: the adapter is of another base, or the ids do not fit it.
   """
+  if not isinstance(adapter, Adapter | None):
+    raise ValueError(
+      f'The adapter is a {type(adapter).__name__}; read it with load_adapter.'
+    )
   bank = None if adapter is None else adapter.bank_size
   if adapter is not None:
     shapes = projection_shapes(model.config)
@@ -304,7 +306,13 @@ def check_adapter(model: Model, adapter, adapter_ids=None, rows: int = 1):
 
 def check_ids(model: Model, ids) -> np.ndarray:
   """Token ids as int32; raises ValueError where they cannot be looked up."""
-  ids = np.asarray(ids)
+  try:
+    ids = np.asarray(ids)
+  except ValueError:
+    raise ValueError(
+      'The rows of ids have different lengths; pad them at their ends, and '
+      'give `lengths` where the function takes them.'
+    ) from None
   if ids.size == 0:
     raise ValueError('There are no token ids: the text is empty.')
   if ids.ndim not in (1, 2) or not np.issubdtype(ids.dtype, np.integer):

@@ -82,7 +82,8 @@ def test_a_workdir_belongs_to_one_call(tmp_path):
     'lora': LoraConfig(2, 4.0, 0.0),
     'workdir': tmp_path,
   }
-  first = lloco.finetune(model, **one)
+  # A generator counts as a list does.
+  first = lloco.finetune(model, **one | {'examples': iter(one['examples'])})
   # Summaries that nothing asks about are not part of it, nor read.
   more = Reads(one['summaries'] | {'e': np.zeros((4, 3))})
   again = lloco.finetune(model, **{**one, 'summaries': more})
@@ -104,6 +105,7 @@ def test_a_workdir_belongs_to_one_call(tmp_path):
   'fields, said',
   [
     ({'epochs': 0}, 'epochs is 0'),
+    ({'epochs': 1.5}, 'epochs is 1.5'),
     ({'questions_per_row': 0}, 'questions_per_row is 0'),
     ({'summaries': {'d': np.zeros((4, 15))}}, r"'d' are \[4, 15\]; .* \[n, 16"),
     ({'summaries': {'d': np.zeros((1, 4, 16))}}, r'are \[1, 4, 16\]'),

@@ -118,7 +118,23 @@ REFUSED = {
   ),
   'an empty segment': (compress(segment_lengths=[7, 0]), 'must be positive'),
   'no segments': (compress(segment_lengths=[]), 'the 7 tokens'),
-  'a segment length of zero': (compress(segment_length=0), 'must be >= 1'),
+  'a segment length of zero': (compress(segment_length=0), 'number >= 1'),
+  'a segment length with a point': (
+    compress(segment_length=4.0),
+    'segment_length is 4.0',
+  ),
+  'rows of different lengths': (
+    forward(ids=[[1, 2], [3]]),
+    'different lengths; pad them at their ends',
+  ),
+  'the folder of an adapter': (
+    generate(adapter='runs/demo'),
+    'The adapter is a str; read it with load_adapter',
+  ),
+  'a stop token that is no list': (
+    generate(stop_tokens=2),
+    'stop_tokens is 2; it must be a list',
+  ),
   'earlier vectors of another width': (
     compress(earlier=CONTEXT[..., 1:]),
     r'earlier.*\[2, 3, 15\]',
@@ -222,7 +238,7 @@ def test_unusable_input_is_refused_in_a_sentence(what):
   assert message[0].isupper() or message.split()[0].strip("'") in (
     'ids', 'labels', 'lengths', 'max_new_tokens', 'segment_length',
     'segment_lengths', 'context_lengths', 'adapter_ids', 'temperature',
-    'top_p', 'earlier', 'seed',
+    'top_p', 'earlier', 'seed', 'stop_tokens',
   )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import gguf as library
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from test_gguf import CONFIG, FIELDS, assert_params, tensors_of, write
 from test_tokenizer import byte_level, write_gguf
 
@@ -69,6 +70,41 @@ def test_float64(golden):
   with jax.enable_x64(True):
     model = load(golden / 'no_accumulate', 'float64')
   assert model.params['norm']['scale'].dtype == np.float64
+
+
+def test_ends_of_both_configs_stop_an_answer(golden, tmp_path):
+  folder = tmp_path / 'model'
+  shutil.copytree(golden / 'accumulate', folder)
+  before = load(folder).stop_tokens
+  path = folder / 'generation_config.json'
+  for found, more in (([7, before[0]], {7}), (9, {9}), (None, set())):
+    path.write_text(json.dumps({'eos_token_id': found}))
+    model = load(folder)
+    assert set(model.stop_tokens) == set(before) | more
+    # Training goes on with the config's own.
+    assert model.config.eos_token_ids[0] == before[0]
+  for text, said in (('{', 'damaged'), ('[]', 'damaged'), ('"x"', 'damaged')):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f'generation_config.json is {said}'):
+      load(folder)
+  path.write_text('{"eos_token_id": "</s>"}')
+  with pytest.raises(ValueError, match="eos_token_id is '</s>'"):
+    load(folder)
+
+
+@pytest.mark.parametrize('quantize', [None, 'int8'])
+def test_weights_beyond_float16_are_refused(golden, tmp_path, quantize):
+  folder = tmp_path / 'model'
+  shutil.copytree(golden / 'no_accumulate', folder)
+  path = folder / 'model.safetensors'
+  tensors = load_file(path)
+  name = next(name for name in tensors if 'down_proj' in name)
+  tensors[name] = tensors[name].copy()
+  tensors[name][0, 0] = 1e6
+  save_file(tensors, path)
+  assert load(folder, 'bfloat16', quantize).params
+  with pytest.raises(ValueError, match='exceed float16.*bfloat16'):
+    load(folder, 'float16', quantize)
 
 
 def test_bad_dtype_is_said_before_the_checkpoint_is_looked_for():

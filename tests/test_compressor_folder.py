@@ -93,6 +93,23 @@ def test_a_compressor_computes_what_base_and_adapter_do(saved):
   assert relative_error(without, expected) > 1e-2
 
 
+def test_home_is_expanded(saved, tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  shutil.copytree(saved, tmp_path / 'mine')
+  expected = apply_compressor(base(), saved)
+  found = apply_compressor(base(), '~/mine')
+  jax.tree.map(np.testing.assert_array_equal, found.params, expected.params)
+  monkeypatch.chdir(tmp_path)
+  lloco.save_adapter('~/adapter', tiny.adapter(1), base())
+  assert lloco.load_adapter(tmp_path / 'adapter', base()).rank == 2
+  assert not (tmp_path / '~').exists()
+  with pytest.raises(ValueError, match='path is empty'):
+    lloco.save_adapter('', tiny.adapter(1), base())
+  (tmp_path / 'file').touch()
+  with pytest.raises(FileExistsError, match='is a file; an adapter is written'):
+    lloco.save_adapter(tmp_path / 'file', tiny.adapter(1), base())
+
+
 def test_the_base_stays_as_it_was(saved):
   before = jax.tree.map(np.asarray, base().params)
   merged = apply_compressor(base(), saved)

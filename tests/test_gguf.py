@@ -246,6 +246,12 @@ def test_llama3_scaling(tmp_path, factor):
   assert config.rope_scaling == RopeScaling('llama3', factor)
 
 
+def test_two_scalings_are_refused(tmp_path):
+  tensors = tensors_of() | {'rope_freqs.weight': llama3_factors(8.0)}
+  with pytest.raises(ValueError, match='by 2.0 and by a tensor of factors'):
+    config_with(tmp_path, tensors=tensors, **{'llama.rope.scale_linear': 2.0})
+
+
 def test_other_factors_are_refused(tmp_path):
   factors = llama3_factors(8.0)
   factors[-2] *= 1.5
@@ -265,6 +271,7 @@ def test_other_factors_are_refused(tmp_path):
     ({'llama.feed_forward_length': 32}, r'ffn_gate.weight has shape \(64, 32'),
     ({'llama.block_count': 1}, 'holds blk.1.*does not have'),
     ({'llama.block_count': 3}, 'lacks blk.2'),
+    ({'split.count': 2}, 'one of 2 parts.*--merge'),
   ],
 )
 def test_refused_fields(tmp_path, changes, message):

@@ -13,6 +13,7 @@ import safetensors.numpy
 
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.weights import huggingface
+from lloco_jax.weights.checkpoint import load
 
 CONFIG = LlamaConfig(
   vocab_size=11,
@@ -410,9 +411,17 @@ def test_quantised_tensor_is_refused(tmp_path):
 def test_folder_without_weights(tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no weights'):
     huggingface.load_params(tmp_path, CONFIG)
-  (tmp_path / 'adapter_config.json').write_text('{}')
-  with pytest.raises(FileNotFoundError, match='is a PEFT adapter'):
-    huggingface.load_params(tmp_path, CONFIG)
+
+
+def test_an_adapter_is_no_base(tmp_path):
+  huggingface.refuse_adapter(tmp_path)
+  for name in ('adapter_config.json', 'config.json'):
+    (tmp_path / name).write_text('{}')
+    with pytest.raises(FileNotFoundError, match='is a PEFT adapter'):
+      load(tmp_path)
+  # A base that lies beside it can be read.
+  (tmp_path / 'model.safetensors').touch()
+  huggingface.refuse_adapter(tmp_path)
 
 
 def test_unknown_dtype(tmp_path):

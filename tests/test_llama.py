@@ -111,6 +111,8 @@ def test_config_written_and_read_back():
     ({'partial_rotary_factor': 0.5}, 'partial_rotary_factor is 0.5'),
     ({'attention_dropout': 0.1}, 'attention_dropout is 0.1'),
     ({'rope_scaling': {'type': 'linear'}}, 'lacks its factor'),
+    ({'rope_scaling': 'linear'}, "rope_scaling is 'linear'"),
+    ({'eos_token_id': '</s>'}, "eos_token_id is '</s>'"),
     ({'num_attention_heads': 5}, 'num_attention_heads is 5, which'),
     ({'head_dim': 5}, 'head_dim is 5'),
   ],

@@ -255,6 +255,9 @@ def test_ways_to_name_targets(folder, targets):
     ('.*c_attn', r'target_modules names \.\*c_attn'),
     (['q_proj'], r'holds .*down_proj.*does not name'),
     ([], 'lacks the field target_modules'),
+    ('*q_proj', r"'\*q_proj', which is no regular expression"),
+    (['q_proj', 3], 'target_modules names 3'),
+    ({'q_proj': 1}, 'target_modules is {'),
   ],
 )
 def test_targets_that_do_not_fit(folder, targets, message):
@@ -273,6 +276,8 @@ def test_targets_that_do_not_fit(folder, targets, message):
     {'rank_pattern': {'q_proj': 2}},
     {'alpha_pattern': {'q_proj': 2}},
     {'layers_to_transform': [0]},
+    {'layers_to_transform': 0},
+    {'exclude_modules': '.*k_proj'},
     {'layer_replication': [[0, 1]]},
     {'init_lora_weights': 'pissa'},
     {'corda_config': {'corda_method': 'kpm'}},

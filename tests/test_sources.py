@@ -83,7 +83,17 @@ def test_the_gguf_file_of_a_folder(tmp_path):
   with pytest.raises(ValueError, match='2 .gguf files'):
     sources.resolve(tmp_path)
   (tmp_path / 'config.json').write_text('{}')
+  with pytest.raises(ValueError, match='2 .gguf files'):
+    sources.resolve(tmp_path)
+  (tmp_path / 'b.gguf').unlink()
+  assert sources.resolve(tmp_path) == tmp_path / 'a.gguf'
+  (tmp_path / 'model.safetensors').touch()
   assert sources.resolve(tmp_path) == tmp_path
+  # An adapter that was converted for llama.cpp beside its own files.
+  (tmp_path / 'adapter').mkdir()
+  for name in ('adapter_config.json', 'adapter-f16.gguf'):
+    (tmp_path / 'adapter' / name).touch()
+  assert sources.resolve(tmp_path / 'adapter') == tmp_path / 'adapter'
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
@@ -265,6 +275,7 @@ def test_an_adapter_of_the_hub_needs_no_config_of_a_network(hub, tmp_path):
   'name, files, fetched',
   [
     ('owner/name', ['README.md', 'a.gguf'], 'a.gguf'),
+    ('owner/name', ['config.json', 'a.gguf'], 'a.gguf'),
     ('owner/name/b.gguf', ['a.gguf', 'b.gguf'], 'b.gguf'),
     ('owner/name/q4/b.gguf', ['config.json', 'q4/b.gguf'], 'q4/b.gguf'),
   ],

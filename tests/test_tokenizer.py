@@ -315,6 +315,75 @@ def test_slow_files_without_transformers(tmp_path, monkeypatch):
     Tokenizer.from_folder(tmp_path)
 
 
+def test_a_config_without_a_vocabulary(tmp_path):
+  config = {'tokenizer_class': 'LlamaTokenizer', 'eos_token': '</s>'}
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
+  with pytest.raises(ValueError, match='no vocabulary beside it'):
+    Tokenizer.from_folder(tmp_path)
+  (tmp_path / 'vocab.json').write_text('{"b": 0}')
+  (tmp_path / 'merges.txt').write_text('#version: 0.2\n')
+  config = {'tokenizer_class': 'GPT2Tokenizer'}
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
+  with pytest.raises(ValueError, match='knows no letter'):
+    Tokenizer.from_folder(tmp_path)
+
+
+def test_sentencepiece(tmp_path, monkeypatch):
+  """Against its own library, which trains the file."""
+  sentencepiece = pytest.importorskip(
+    'sentencepiece', reason="needs the extra 'test'"
+  )
+  sentencepiece.SentencePieceTrainer.train(
+    sentence_iterator=iter(CORPUS * 20),
+    model_prefix=str(tmp_path / 'tokenizer'),
+    model_type='bpe',
+    vocab_size=400,
+    byte_fallback=True,
+    hard_vocab_limit=False,
+    minloglevel=2,
+  )
+  config = {'tokenizer_class': 'LlamaTokenizer', 'eos_token': '</s>'}
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
+  found = Tokenizer.from_folder(tmp_path)
+  theirs = sentencepiece.SentencePieceProcessor(
+    model_file=str(tmp_path / 'tokenizer.model')
+  )
+  for text in (CORPUS[1], 'the 漢 mill'):
+    assert found.encode(text) == theirs.encode(text)
+  assert found.eos_id == theirs.eos_id()
+  monkeypatch.setitem(sys.modules, 'sentencepiece', None)
+  with pytest.raises(ImportError, match='transformers and sentencepiece'):
+    Tokenizer.from_folder(tmp_path)
+
+
+def test_tokens_that_only_the_config_lists(tmp_path):
+  backend = byte_level()
+  backend.save(str(tmp_path / 'tokenizer.json'))
+  after = backend.get_vocab_size()
+  path = tmp_path / 'tokenizer_config.json'
+
+  def write(id_, **fields):
+    listed = {
+      '2': {'content': '<|end|>'},
+      str(id_): {'content': '<|im_end|>', 'special': True, **fields},
+    }
+    path.write_text(
+      json.dumps({'added_tokens_decoder': listed, 'eos_token': '<|im_end|>'})
+    )
+
+  write(after, lstrip=False, __type='AddedToken')
+  found = Tokenizer.from_folder(tmp_path)
+  a = found.encode('a')
+  assert found.encode('a<|im_end|>a') == [*a, after, *a]
+  assert found.eos_id == after and found.vocab_size == after + 1
+  write(after + 1)
+  with pytest.raises(ValueError, match=f"'<|im_end|>' the id {after + 1}"):
+    Tokenizer.from_folder(tmp_path)
+  path.write_text('{"added_tokens_decoder": [1]}')
+  with pytest.raises(ValueError, match='added_tokens_decoder is damaged'):
+    Tokenizer.from_folder(tmp_path)
+
+
 @pytest.mark.slow
 def test_embedded_default_equals_transformers():
   need_torch()  # transformers reads GGUF with it

@@ -1,6 +1,7 @@
 """Compression of token ids: segments in order, few shapes."""
 
 import functools
+import numbers
 
 import jax
 import jax.numpy as jnp
@@ -51,8 +52,10 @@ def split_length(
         f'up to the {total} tokens of the text.'
       )
     return list(segment_lengths)
-  if segment_length < 1:
-    raise ValueError(f'segment_length is {segment_length}; it must be >= 1.')
+  if not isinstance(segment_length, numbers.Integral) or segment_length < 1:
+    raise ValueError(
+      f'segment_length is {segment_length!r}; it must be a whole number >= 1.'
+    )
   full, rest = divmod(total, segment_length)
   return [segment_length] * full + ([rest] if rest else [])
 

@@ -10,7 +10,7 @@ from absl import logging
 import jax
 import orbax.checkpoint as ocp
 
-from lloco_jax.files import write_file
+from lloco_jax.files import named_path, write_file
 from lloco_jax.finetuning.optimizer import path_names
 from lloco_jax.processes import all_did, is_first, wait_for_all
 
@@ -97,7 +97,7 @@ def claim_workdir(workdir, config: Mapping, ignored=IGNORED):
   Raises:
     ValueError: the workdir holds another config's run, or a damaged config.
   """
-  workdir = Path(workdir)
+  workdir = named_path(workdir)
   path = workdir / CONFIG_FILE
   if path.exists():
     theirs = read_config(path)

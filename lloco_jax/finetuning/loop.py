@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping
 import contextlib
 import dataclasses
 import math
-from pathlib import Path
 import time
 from typing import Any
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from lloco_jax.files import named_path
 from lloco_jax.finetuning.checkpoints import Checkpoints
 from lloco_jax.finetuning.optimizer import (
   OptimizerConfig,
@@ -291,7 +291,7 @@ def train(task: Task, config: TrainingConfig, workdir) -> Any:
     ValueError: the workdir holds another config's run, the batches end early,
       or a step counts no token.
   """
-  workdir = Path(workdir)
+  workdir = named_path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
   optimizer = make_optimizer(config.optimizer, config.steps)
   schedule = make_schedule(config.optimizer, config.steps)

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import numbers
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -57,6 +58,20 @@ class Sampling:
 
 
 GREEDY = Sampling()
+
+
+def stop_ids(tokens) -> tuple[int, ...]:
+  """Token ids that end an answer, sorted, each once.
+
+  Raises:
+    ValueError: they are no token ids.
+  """
+  try:
+    return tuple(sorted({operator.index(token) for token in tokens}))
+  except TypeError as error:
+    raise ValueError(
+      f'stop_tokens is {tokens!r}; it must be a list of token ids.'
+    ) from error
 
 
 def likeliest(logits):

@@ -95,11 +95,10 @@ class LlamaConfig:
         f'config.json: head_dim is {head_dim}; rotary positions need an even '
         'one.'
       )
-    eos = fields.get('eos_token_id')
-    if eos is None:
-      eos = ()
-    elif isinstance(eos, int):
-      eos = (eos,)
+    try:
+      eos = eos_ids(fields)
+    except ValueError as error:
+      raise ValueError(f'config.json: {error}') from None
     theta = rope.get('rope_theta') or fields.get('rope_theta') or 10_000.0
     return cls(
       vocab_size=fields['vocab_size'],
@@ -117,7 +116,7 @@ class LlamaConfig:
       attention_bias=bool(fields.get('attention_bias', False)),
       mlp_bias=bool(fields.get('mlp_bias', False)),
       bos_token_id=fields.get('bos_token_id'),
-      eos_token_ids=tuple(eos),
+      eos_token_ids=eos,
       pad_token_id=fields.get('pad_token_id'),
       summary_length=fields.get('summary_length') or 0,
       accumulate_summary=bool(fields.get('accumulate_summary', True)),
@@ -172,7 +171,22 @@ class LlamaConfig:
     return fields
 
 
+def eos_ids(fields: dict) -> tuple[int, ...]:
+  """Of `eos_token_id`, a number, several or none; ValueError for others."""
+  found = fields.get('eos_token_id')
+  listed = found if isinstance(found, list) else [found]
+  if found is None:
+    return ()
+  if not all(isinstance(id_, int) for id_ in listed):
+    raise ValueError(f'eos_token_id is {found!r}; it must be a token id.')
+  return tuple(listed)
+
+
 def _rope_scaling(fields: dict, config: dict) -> RopeScaling | None:
+  if not isinstance(fields, dict):
+    raise ValueError(
+      f'config.json: rope_scaling is {fields!r}; it must be an object.'
+    )
   kind = fields.get('rope_type') or fields.get('type') or 'default'
   if kind == 'default':
     return None

@@ -17,6 +17,7 @@ import numpy as np
 from lloco_jax.api import check_adapter, check_ids
 from lloco_jax.buckets import bucket_sizes
 from lloco_jax.data.contexts import SMALLEST_CONTEXT
+from lloco_jax.generation.sampling import stop_ids
 from lloco_jax.model import Model
 from lloco_jax.nn.joining import decoding_adapter
 from lloco_jax.nn.lora import Adapter
@@ -102,8 +103,9 @@ class Engine:
     self._params = model.unstacked_params
     self._dtype = model.params['norm']['scale'].dtype
     self._steps = steps
-    stop = model.stop_tokens if stop_tokens is None else stop_tokens
-    self._stop = tuple(sorted({int(token) for token in stop}))
+    self._stop = stop_ids(
+      model.stop_tokens if stop_tokens is None else stop_tokens
+    )
     self._bank = AdapterBank(capacity, rank)
     self._fit_adapters()
     self._slots = self._empty(slots)

@@ -5,7 +5,7 @@ import functools
 import json
 
 from lloco_jax.model import Model
-from lloco_jax.nn.config import LlamaConfig
+from lloco_jax.nn.config import LlamaConfig, eos_ids
 from lloco_jax.nn.quantize import check_quantization, quantize_params
 from lloco_jax.sharding import shardings_in_use
 from lloco_jax.weights import (
@@ -49,7 +49,7 @@ def load(
   path = sources.resolve(name)
   segment_length = Model.segment_length
   if path.is_dir():
-    config = LlamaConfig.from_file(path / 'config.json')
+    config = _folder_config(path)
     fields = json.loads((path / 'config.json').read_text('utf-8'))
     segment_length = fields.get('segment_length', segment_length)
     # First, so that its errors come before the long reading of weights.
@@ -94,7 +94,7 @@ def load_tokenizer(name) -> Tokenizer:
   """
   path = sources.resolve(name)
   if path.is_dir():
-    config = LlamaConfig.from_file(path / 'config.json')
+    config = _folder_config(path)
     tokenizer = _folder_tokenizer(path, config)
   else:
     tokenizer = Tokenizer.from_gguf(path)
@@ -104,6 +104,25 @@ def load_tokenizer(name) -> Tokenizer:
       'its tokenizer.json beside the weights.'
     )
   return tokenizer
+
+
+def _folder_config(path) -> LlamaConfig:
+  """With the tokens that end an answer by either of its two files."""
+  huggingface.refuse_adapter(path)
+  config = LlamaConfig.from_file(path / 'config.json')
+  generation = path / 'generation_config.json'
+  if not generation.is_file():
+    return config
+  try:
+    fields = json.loads(generation.read_text('utf-8'))
+    more = eos_ids(fields)
+  except (ValueError, AttributeError) as error:
+    raise ValueError(
+      f'{generation} is damaged ({error}); download it again.'
+    ) from error
+  # The first one is what texts end with in training.
+  ends = tuple(dict.fromkeys((*config.eos_token_ids, *more)))
+  return dataclasses.replace(config, eos_token_ids=ends)
 
 
 def _folder_tokenizer(path, config: LlamaConfig) -> Tokenizer | None:

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lloco_jax.files import named_path
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import Adapter, merge_adapter
@@ -51,7 +52,7 @@ def compressor_folder(name: str, base_name: str) -> pathlib.Path:
   """
   shipped, _, word = str(name).partition(':')
   if shipped != 'shipped':
-    return pathlib.Path(name)
+    return named_path(name)
   if base_name not in SHIPPED:
     raise ValueError(
       f"No compressor is shipped for '{base_name}', only for "
@@ -80,7 +81,7 @@ def save_compressor(
     embed_summary: [K, D].
     fields: what else is worth saying: segment length, data, tokens, seed.
   """
-  folder = pathlib.Path(folder)
+  folder = named_path(folder)
   # A kill leaves no compressor rather than a mixture of two.
   (folder / FIELDS).unlink(missing_ok=True)
   # Half the size; training goes on from it as well as from float32.
@@ -111,7 +112,7 @@ def save_autocompressor(
     tokenizer: of the base.
     segment_length: tokens of the longest segments it was trained on.
   """
-  folder = pathlib.Path(folder)
+  folder = named_path(folder)
   folder.mkdir(parents=True, exist_ok=True)
   # Written last, it makes a checkpoint of the folder.
   (folder / 'config.json').unlink(missing_ok=True)
@@ -129,7 +130,7 @@ def read_fields(folder) -> dict:
     FileNotFoundError: the folder or one of its files is missing.
     ValueError: compressor.json is damaged.
   """
-  folder = pathlib.Path(folder)
+  folder = named_path(folder)
   for name in _FILES:
     if not (folder / name).is_file():
       raise FileNotFoundError(
@@ -162,12 +163,13 @@ def load_compressor(folder, model: Model) -> tuple[Adapter, jax.Array]:
     ValueError: the compressor is of another base, or damaged; or the model's
       config has other summary fields than the folder's.
   """
-  folder = pathlib.Path(folder)
+  folder = named_path(folder)
   fields = read_fields(folder)
   if fields['base_fingerprint'] != model.fingerprint:
     raise ValueError(
       f"The compressor in {folder} was trained on '{fields['base']}' with "
-      f'other weights than those of {model.name}; load that base.'
+      f'other weights, or another config.json, than those of {model.name}; '
+      'load that base.'
     )
   if model.config.summary_length:
     for name, value in summary_fields(fields).items():
@@ -243,7 +245,7 @@ def with_summaries(config: LlamaConfig, chosen) -> LlamaConfig:
 
 def fingerprint(model: Model, folder) -> str:
   """Identifies a compressor by its base and the content of its folder."""
-  folder = pathlib.Path(folder)
+  folder = named_path(folder)
   digest = hashlib.sha256(model.fingerprint.encode())
   for name in _FILES:
     digest.update((folder / name).read_bytes())

@@ -94,11 +94,18 @@ def open_gguf(path) -> File:
         f'{path} is not a GGUF file; give a .gguf file or a checkpoint folder.'
       )
   try:
-    return File(path, GGUFReader(path))
+    file = File(path, GGUFReader(path))
   except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
     raise ValueError(
       f'{path} is a truncated or damaged GGUF file; download it again.'
     ) from error
+  parts = file.field('split.count', 0)
+  if parts > 1:
+    raise ValueError(
+      f'{path} is one of {parts} parts of a GGUF file, which are not read; '
+      'join them with: llama-gguf-split --merge FIRST_PART FILE'
+    )
+  return file
 
 
 def load_gguf(
@@ -274,6 +281,11 @@ def _rope_scaling(file: File, head_dim: int) -> RopeScaling | None:
       'use a checkpoint with linear, llama3 or none.'
     )
   if _ROPE_FACTORS in file.tensors:
+    if factor != 1.0:
+      raise ValueError(
+        f'{file.path} scales rotary positions by {factor} and by a tensor of '
+        'factors, which is not supported; use a checkpoint with one of both.'
+      )
     return _llama3_scaling(file, head_dim)
   return RopeScaling('linear', _shortest(factor)) if kind == 'linear' else None
 

@@ -36,15 +36,27 @@ def weight_files(folder) -> list[pathlib.Path]:
     index = folder / f'{name}.index.json'
     if index.is_file():
       return _shards(index)
-  if (folder / 'adapter_config.json').is_file():
-    raise FileNotFoundError(
-      f'{folder} is a PEFT adapter, not a base; load the base it was made '
-      'for, then this folder with load_adapter.'
-    )
   raise FileNotFoundError(
     f'{folder} holds no weights; put {SAFETENSORS} or {TORCH} there, or '
     'their shards with the index.json.'
   )
+
+
+def refuse_adapter(folder) -> None:
+  """Raises FileNotFoundError where a folder has an adapter and no base."""
+  folder = pathlib.Path(folder)
+  if not (folder / 'adapter_config.json').is_file():
+    return
+  try:
+    weight_files(folder)
+    has_base = (folder / 'config.json').is_file()
+  except FileNotFoundError:
+    has_base = False
+  if not has_base:
+    raise FileNotFoundError(
+      f'{folder} is a PEFT adapter, not a base; load the base it was made '
+      'for, then this folder with load_adapter.'
+    )
 
 
 def load_params(

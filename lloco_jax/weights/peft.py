@@ -10,6 +10,7 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 
+from lloco_jax.files import named_path
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import (
   ATTENTION_PROJECTIONS,
@@ -37,6 +38,9 @@ _SILENT += ('task_type', 'revision', 'peft_version', 'ensure_weight_tying')
 _SILENT += ('eva_config',)  # how A was initialised
 # Key of the metadata of the weights.
 _BASE = 'base_fingerprint'
+# Whatever they are, they leave out some of what `target_modules` names.
+_RESTRICTIONS = ('exclude_modules', 'layers_to_transform')
+_NEEDED = {'r': int, 'lora_alpha': int | float, 'target_modules': str | list}
 # PEFT's initialisations that leave the base as it is.
 _PLAIN_INITS = (True, False, None, 'gaussian', 'eva', 'orthogonal')
 
@@ -169,7 +173,11 @@ def save_adapter(
       f'A bank of {adapter.bank_size} adapters is no PEFT adapter; '
       'save each of them on its own.'
     )
-  folder = pathlib.Path(folder)
+  folder = named_path(folder)
+  if folder.is_file():
+    raise FileExistsError(
+      f'{folder} is a file; an adapter is written to a folder.'
+    )
   folder.mkdir(parents=True, exist_ok=True)
   tensors = {}
   for block, projections in adapter.weights['layers'].items():
@@ -207,7 +215,7 @@ def named_targets(folder) -> list[str]:
   Raises:
     FileNotFoundError, ValueError: as `load_adapter`.
   """
-  return _read_config(pathlib.Path(folder))['target_modules']
+  return _read_config(named_path(folder))['target_modules']
 
 
 def _read_config(folder: pathlib.Path) -> dict:
@@ -227,9 +235,13 @@ def _read_config(folder: pathlib.Path) -> dict:
       f'{path}: peft_type is {fields.get("peft_type")!r}; '
       "only 'LORA' adapters are supported."
     )
-  for name in ('r', 'lora_alpha', 'target_modules'):
+  for name, kinds in _NEEDED.items():
     if not fields.get(name):
       raise ValueError(f'{path} lacks the field {name}.')
+    if not isinstance(fields[name], kinds):
+      raise ValueError(
+        f'{path}: {name} is {fields[name]!r}; download it again.'
+      )
   for name, value in fields.items():
     if _is_refused(name, value):
       raise ValueError(
@@ -246,6 +258,8 @@ def _is_refused(name: str, value) -> bool:
     return value not in _PLAIN_INITS
   if name in _READ + _SILENT:
     return False
+  if name in _RESTRICTIONS:
+    return value is not None and value != []
   # Numbers and strings only qualify switches that would be refused themselves.
   return bool(value) and isinstance(value, bool | dict | list)
 
@@ -265,13 +279,20 @@ def _targets(folder, fields: dict, tensors, config: LlamaConfig) -> list[str]:
   if wanted == 'all-linear':
     return list(known)
   if isinstance(wanted, str):
-    found = [module for module in modules if re.fullmatch(wanted, module[0])]
+    try:
+      pattern = re.compile(wanted)
+    except re.error as error:
+      raise ValueError(
+        f"{folder / CONFIG}: target_modules is '{wanted}', which is no regular "
+        f'expression ({error}).'
+      ) from error
+    found = [module for module in modules if pattern.fullmatch(module[0])]
     unknown = [] if found else [wanted]
   else:
     # A module is meant by its whole name or by its last parts.
     ends = {
       suffix: [x for x in modules if f'.{x[0]}'.endswith(f'.{suffix}')]
-      for suffix in sorted(wanted)
+      for suffix in sorted(map(str, wanted))
     }
     found = [module for end in ends.values() for module in end]
     unknown = [suffix for suffix, end in ends.items() if not end]
@@ -318,8 +339,8 @@ def _check_base(
   elif fingerprint and trained_on != fingerprint:
     raise ValueError(
       f"{path} was trained on '{theirs}' with "
-      'other weights than those of this base (or another compressor); load '
-      'that one, or train the adapter again.'
+      'other weights, or another config.json, than those of this base (or '
+      'another compressor); load that one, or train the adapter again.'
     )
 
 

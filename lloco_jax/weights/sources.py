@@ -79,10 +79,14 @@ def resolve(name, weights: bool = True) -> pathlib.Path:
 
 
 def _in_folder(folder: pathlib.Path) -> pathlib.Path:
-  """The folder, or the one .gguf file of a folder that has no config.json."""
+  """The folder, or the one .gguf file of a folder that has nothing else."""
   files = sorted(folder.glob('*.gguf'))
-  if not files or (folder / 'config.json').is_file():
+  if not files or (folder / 'adapter_config.json').is_file():
     return folder
+  if (folder / 'config.json').is_file():
+    with contextlib.suppress(FileNotFoundError):
+      huggingface.weight_files(folder)
+      return folder
   if len(files) > 1:
     raise ValueError(
       f'{folder} holds {len(files)} .gguf files; give the path of one.'
@@ -214,7 +218,14 @@ def _from_hub(name: str, weights: bool) -> pathlib.Path:
     with _hub_errors(name):
       folder = hub.snapshot_download(repository, local_files_only=True)
     return _in_folder(pathlib.Path(folder, *file))
-  if not file and not {'config.json', 'adapter_config.json'} & {*held}:
+  top = [name for name in held if '/' not in name]
+  weights_end = ('.gguf', '.safetensors', '.bin', '.index.json')
+  ends = {end for name in top for end in weights_end if name.endswith(end)}
+  if (
+    not file
+    and 'adapter_config.json' not in held
+    and ('config.json' not in held or ends == {'.gguf'})
+  ):
     file = _only_gguf(repository, held)
   if file:
     with _hub_errors(name):
@@ -228,8 +239,7 @@ def _from_hub(name: str, weights: bool) -> pathlib.Path:
     if not weights:
       return pathlib.Path(folder)
   patterns = list(_HUB_FILES)
-  top = [name for name in held if '/' not in name]
-  if not any(name.endswith('.safetensors') for name in top):
+  if '.safetensors' not in ends:
     patterns.append('*.bin')
   with _hub_errors(name):
     return pathlib.Path(

@@ -141,10 +141,17 @@ class _Leaf:
     index = tuple(itertools.starmap(slice, bounds))
     for layer, target in zip(layers, box):
       tensor = self._tensors[layer]
-      if self._turned:
-        self._turn(layer, index, tensor.read(index[::-1]), target)
-      else:
-        target[...] = tensor.read(index)
+      try:
+        with np.errstate(over='raise'):
+          if self._turned:
+            self._turn(layer, index, tensor.read(index[::-1]), target)
+          else:
+            target[...] = tensor.read(index)
+      except FloatingPointError as error:
+        raise ValueError(
+          f'The checkpoint has weights that exceed {self._dtype.name}; load it '
+          'in bfloat16 or float32.'
+        ) from error
     return box
 
   def _turn(self, layer: int, index, values, target) -> None:

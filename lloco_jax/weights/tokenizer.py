@@ -14,7 +14,10 @@ _LLAMA3_WORDS = (
   r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
   r' ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
 )
-_SLOW_FILES = ('tokenizer.model', 'vocab.json', 'tokenizer_config.json')
+_CONFIG = 'tokenizer_config.json'
+_SENTENCEPIECE = 'tokenizer.model'
+# Those of them that have a vocabulary.
+_SLOW_FILES = (_SENTENCEPIECE, 'vocab.json')
 _CONTROL, _USER_DEFINED, _UNKNOWN = 3, 4, 2
 
 
@@ -47,13 +50,13 @@ class Tokenizer:
       raise ValueError(
         f'{path} is not a tokenizer ({error}); download it again.'
       ) from error
+    _add_tokens(backend, path.parent / _CONFIG)
     named = _named_eos(path.parent)
     if named is not None:
       eos_id = backend.token_to_id(named)
       if eos_id is None:
         raise ValueError(
-          f"{path} does not have the eos_token '{named}' that "
-          'tokenizer_config.json names.'
+          f"{path} does not have the eos_token '{named}' that {_CONFIG} names."
         )
     return cls(backend, eos_id)
 
@@ -70,13 +73,23 @@ class Tokenizer:
     if (folder / 'tokenizer.json').is_file():
       return cls.from_file(folder / 'tokenizer.json', eos_id)
     if not any((folder / name).is_file() for name in _SLOW_FILES):
+      # transformers would make a tokenizer without words of it.
+      if (folder / _CONFIG).is_file():
+        raise ValueError(
+          f'{folder} has a {_CONFIG} and no vocabulary beside it; download its '
+          'tokenizer.json, too.'
+        )
       return None
     try:
       import transformers
+
+      if (folder / _SENTENCEPIECE).is_file():
+        import sentencepiece  # noqa: F401, or transformers blames another
     except ImportError as error:
       raise ImportError(
         f'{folder} has no tokenizer.json, and its other tokenizer files need '
-        'transformers; pip install transformers, or add a tokenizer.json.'
+        "transformers and sentencepiece; pip install 'lloco_jax[transformers]',"
+        ' or add a tokenizer.json.'
       ) from error
     try:
       read = transformers.AutoTokenizer.from_pretrained(folder)
@@ -87,6 +100,11 @@ class Tokenizer:
         f'of its other files ({sources.first_line(error)}); add a '
         'tokenizer.json.'
       ) from error
+    if not backend.encode('a', add_special_tokens=False).ids:
+      raise ValueError(
+        f'{folder} has no tokenizer.json, and what transformers makes of its '
+        'other files knows no letter; add a tokenizer.json.'
+      )
     return cls(
       backend, eos_id if read.eos_token_id is None else read.eos_token_id
     )
@@ -158,16 +176,9 @@ class Tokenizer:
 
 def _named_eos(folder: pathlib.Path) -> str | None:
   """The eos_token that the files beside a tokenizer.json name."""
-  for name in ('tokenizer_config.json', 'special_tokens_map.json'):
+  for name in (_CONFIG, 'special_tokens_map.json'):
     path = folder / name
-    if not path.is_file():
-      continue
-    try:
-      fields = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-      raise ValueError(f'{path} is not valid JSON: {error}.') from error
-    if not isinstance(fields, dict):
-      raise ValueError(f'{path} holds no JSON object; download it again.')
+    fields = _read_fields(path)
     token = fields.get('eos_token')
     if isinstance(token, dict):
       token = token.get('content')
@@ -178,6 +189,54 @@ def _named_eos(folder: pathlib.Path) -> str | None:
     if token is not None:
       return token
   return None
+
+
+def _add_tokens(
+  backend: tokenizers.Tokenizer, config_path: pathlib.Path
+) -> None:
+  """Adds tokens that a tokenizer_config.json lists and a tokenizer.json lacks.
+
+  Raises:
+    ValueError: they do not come behind all others.
+  """
+  listed = _read_fields(config_path).get('added_tokens_decoder') or {}
+  try:
+    found = sorted(
+      (int(id_), _added_token(fields))
+      for id_, fields in listed.items()
+      if backend.token_to_id(fields['content']) is None
+    )
+  except (AttributeError, KeyError, TypeError, ValueError) as error:
+    raise ValueError(
+      f'{config_path}: added_tokens_decoder is damaged ({error!r}); download '
+      'it again.'
+    ) from error
+  for id_, token in found:
+    if id_ != backend.get_vocab_size(with_added_tokens=True):
+      raise ValueError(
+        f"{config_path} gives '{token.content}' the id {id_}, which is not the "
+        'next of the tokenizer.json beside it; download both again.'
+      )
+    backend.add_tokens([token])
+
+
+def _added_token(fields: dict) -> tokenizers.AddedToken:
+  known = ('single_word', 'lstrip', 'rstrip', 'normalized', 'special')
+  options = {name: fields[name] for name in known if name in fields}
+  return tokenizers.AddedToken(fields['content'], **options)
+
+
+def _read_fields(path: pathlib.Path) -> dict:
+  """Those of a JSON object; none where there is no file."""
+  if not path.is_file():
+    return {}
+  try:
+    fields = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path} is not valid JSON: {error}.') from error
+  if not isinstance(fields, dict):
+    raise ValueError(f'{path} holds no JSON object; download it again.')
+  return fields
 
 
 def _byte_level():
