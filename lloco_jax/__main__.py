@@ -75,6 +75,7 @@ def _add_ratios(commands) -> None:
 
 def _ratios(chosen) -> None:
   _check_folder(chosen.output)
+  plots.check_format(chosen.output)
   found = ratios.read_ratios(chosen.runs)
   print(ratios.ratio_text(found), end='')
   plots.save_figure(ratios.ratio_figure(found), chosen.output)

@@ -118,6 +118,8 @@ def train_compressor(config: ConfigDict, workdir=None) -> None:
     last=config.summary.named == 'last',
     start=start,
   )
+  # What cannot be made is told before the workdir is taken.
+  _ = batches[0]
   claim(workdir, config, model, **fingerprints)
   trained = run_loop(task, training, workdir / 'training')
   trained = jax.tree.map(to_host, trained)

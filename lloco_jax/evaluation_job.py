@@ -12,6 +12,7 @@ from lloco_jax.data.prompts import Prompt
 from lloco_jax.evaluation import report, results, runner, scoring, systems
 from lloco_jax.evaluation.answer_cache import AnswerCache
 from lloco_jax.evaluation.plans import check_groups, group_examples
+from lloco_jax.evaluation.references import unreachable
 from lloco_jax.evaluation_settings import evaluation_settings
 from lloco_jax.finetuning.checkpoints import IGNORED
 from lloco_jax.finetuning_job import adapter_folder, examples_of, load_data
@@ -61,20 +62,27 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
     base = load_base(config.model, config.evaluation.base)
   # What its adapters began from may be gone.
   starts = {f'start_{name}' for name in config.start}
-  claim(workdir, config, model, dataset, IGNORED | starts)
   adapters = {
     name: peft.load_adapter(place, model.config, model.fingerprint, model.name)
     for name, place in folders.items()
   }
   prompt, new_tokens = Prompt(**config.prompt), config.evaluation.max_new_tokens
   groups = group_examples(model, examples, prompt, new_tokens)
-  summaries = summaries_of(
-    config,
-    workdir,
-    model,
-    dataset,
-    lambda vectors: check_groups(groups, vectors, model.window, new_tokens),
+  beyond = unreachable(
+    examples,
+    model.tokenizer,
+    metric,
+    new_tokens,
+    config.evaluation.first_line,
   )
+  for sentence in beyond:
+    print(sentence, flush=True)
+
+  def check(vectors):
+    check_groups(groups, vectors, model.window, new_tokens)
+    claim(workdir, config, model, dataset, IGNORED | starts)
+
+  summaries = summaries_of(config, workdir, model, dataset, check)
   found = systems.standard_systems(
     adapters, settings.retrievals, settings.base_prompt
   )
@@ -116,6 +124,7 @@ def evaluate(config: ConfigDict, workdir=None) -> results.Results | None:
       **_left_out(config, adapters),
       **({'Cut off': cut} if (cut := summaries.what_is_cut(read)) else {}),
       **({'Data': dataset.told} if dataset.told else {}),
+      **({'Out of reach': ' '.join(beyond)} if beyond else {}),
       'Config': config.to_dict(),
       'Versions': versions(),
       'Device': device(),

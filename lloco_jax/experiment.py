@@ -49,11 +49,6 @@ def train(config: ConfigDict, workdir=None) -> None:
       f"config.remat is '{config.remat}'; it must be one of "
       f'{", ".join(REMAT_POLICIES)}.'
     )
-  for name in _COUNTS:
-    group, _, key = name.rpartition('.')
-    keys = config.get(group, {}) if group else config
-    if key in keys and keys[key] < 1:
-      raise ValueError(f'config.{name} is {keys[key]}; it must be 1 or more.')
   with _devices(config):
     check_rows(config.batch.rows, 'config.batch.rows')
     trains(config, workdir)
@@ -92,8 +87,14 @@ def _devices(config: ConfigDict):
 
 
 def _job(config: ConfigDict):
+  """What trains and what evaluates; raises ValueError for bad counts."""
   if config.job not in _JOBS:
     raise ValueError(
       f"config.job is '{config.job}'; it must be one of {', '.join(_JOBS)}."
     )
+  for name in _COUNTS:
+    group, _, key = name.rpartition('.')
+    keys = config.get(group, {}) if group else config
+    if key in keys and keys[key] < 1:
+      raise ValueError(f'config.{name} is {keys[key]}; it must be 1 or more.')
   return _JOBS[config.job]

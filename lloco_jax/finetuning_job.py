@@ -16,6 +16,7 @@ from lloco_jax.evaluation import systems
 from lloco_jax.evaluation_settings import evaluation_settings
 from lloco_jax.finetuning.loop import Task, TrainingConfig
 from lloco_jax.finetuning.loop import train as run_loop
+from lloco_jax.finetuning.optimizer import warmup_steps
 from lloco_jax.finetuning.questions import (
   check_questions,
   check_rows,
@@ -143,6 +144,12 @@ def train_adapters(
   if later:
     check_questions(later, model.config, window)
   training = training_of(config, len(rows))
+  if warmup_steps(training.optimizer, training.steps) >= training.steps:
+    print(
+      f'The learning rate rises in all of {training.steps} steps '
+      '(config.training.optimizer.warmup_ratio, warmup_steps), from 0 in the '
+      'first: adapters learn little or nothing; raise config.epochs.'
+    )
   key = jax.random.key(config.training.seed)
   first = {
     name: _first_adapter(config, name, model, lora, key)
@@ -275,11 +282,15 @@ def examples_of(dataset: Dataset, split: str) -> tuple[Example, ...]:
   """The examples of a split; raises ValueError where there are none."""
   if not dataset.splits.get(split):
     others = ', '.join(name for name, some in dataset.splits.items() if some)
+    if not others:
+      raise ValueError(
+        'The data has no examples: of all documents none has questions.'
+      )
     mend = (
       'it can only be evaluated, by eval.py, with an adapter from elsewhere: '
       '--config.evaluation.adapters.lloco=FOLDER'
       if split == 'train'
-      else 'add it, or name another in config.evaluation.split'
+      else 'name one that it has in config.evaluation.split'
     )
     raise ValueError(
       f"The data has no examples of a split '{split}', only of {others}; "

@@ -154,6 +154,10 @@ def check_dataset(config: ConfigDict, evaluated: str = 'validation') -> None:
       raise ValueError(
         f'config.data.{name} is {config[name]}; it must be 0 (all) or more.'
       )
+  if config.seed < 0:
+    raise ValueError(
+      f'config.data.seed is {config.seed}; it must be 0 or more.'
+    )
   if not 0 <= config.validation_share < 1:
     raise ValueError(
       f'config.data.validation_share is {config.validation_share}; it must be '

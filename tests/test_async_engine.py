@@ -120,6 +120,10 @@ def test_an_error_ends_those_that_wait_and_no_later_ones(
     return advance()
 
   monkeypatch.setattr(engine, '_advance', broken)
+  cancel, cancelled = engine.cancel, []
+  monkeypatch.setattr(
+    engine, 'cancel', lambda answer: (cancelled.append(answer), cancel(answer))
+  )
 
   async def ask():
     found = await asyncio.gather(
@@ -135,6 +139,8 @@ def test_an_error_ends_those_that_wait_and_no_later_ones(
   assert [type(each) for each in failed] == [RuntimeError] * 2 + [ValueError]
   assert 'longer than the 16' in str(failed[2])
   assert answer == alone(request(3))
+  # Or the engine would begin them again, for nobody.
+  assert len(cancelled) == 2
   wait_until(engine)
 
 

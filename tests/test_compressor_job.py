@@ -190,7 +190,7 @@ def test_an_autocompressor_is_evaluated_as_it_is(config, tmp_path, capsys):
   with pytest.raises(ValueError, match='is an AutoCompressor, whose summary'):
     experiment.train(config, tmp_path / 'w')
   for file in pathlib.Path(config.evaluation.path).iterdir():
-    file.write_text(' '.join(['red', 'green', 'blue', 'red'] * 40))
+    file.write_text(' '.join([file.stem, 'green', 'blue', 'red'] * 40))
   experiment.evaluate(config, tmp_path / 'w')
   found = json.loads(
     (tmp_path / 'w/evaluation' / probe_report.RESULTS_FILE).read_text()
@@ -300,6 +300,13 @@ def test_configs_of_compressors_run_end_to_end(config, tmp_path, stage, capsys):
 )
 def test_bad_training_is_refused(config, tmp_path, fields, sentence):
   with pytest.raises(ValueError, match=sentence):
+    experiment.train(changed(config, **fields), tmp_path / 'w')
+  assert not (tmp_path / 'w').exists()
+
+
+def test_what_cannot_be_made_leaves_the_workdir_free(config, tmp_path):
+  fields = {'data__source': 'passages', 'data__width': 16}
+  with pytest.raises(ValueError, match='No passage of'):
     experiment.train(changed(config, **fields), tmp_path / 'w')
   assert not (tmp_path / 'w').exists()
 

@@ -180,6 +180,7 @@ def test_workdir_of_another_config_is_refused(run):
     ({'epochs': 0}, 'config.epochs is 0; it must be 1 or more'),
     ({'batch__rows': 0}, 'config.batch.rows is 0; it must be 1 or more'),
     ({'compression__token_cap': 0}, 'config.compression.token_cap is 0'),
+    ({'data__seed': -1}, 'config.data.seed is -1'),
     ({'model__name': 'no/such/place'}, 'no/such/place'),
     ({'model__compressor': 'shipped'}, 'No compressor is shipped'),
     ({'lora__targets': ('x_proj',)}, 'x_proj'),
@@ -217,8 +218,11 @@ def test_workdir_of_other_weights_is_refused(run, tmp_path):
   moved = tmp_path / 'w/config.json'
   text = moved.read_text().replace(config.model.name, str(other))
   moved.write_text(text)
+  config = changed(config, model__name=str(other))
+  with pytest.raises(ValueError, match='other weights, or another config'):
+    experiment.evaluate(config, tmp_path / 'w')
   with pytest.raises(ValueError, match='fingerprints.model was'):
-    experiment.evaluate(changed(config, model__name=str(other)), tmp_path / 'w')
+    experiment.train(config, tmp_path / 'w')
 
 
 def test_evaluation_settings_may_change_after_training(run, tmp_path):
@@ -342,7 +346,9 @@ def test_adapter_of_other_weights_is_refused(run, tmp_path):
     longbench_config(other, tmp_path / 'data'),
     evaluation__adapters__lloco=str(workdir / 'adapters/lloco'),
   )
-  with pytest.raises(ValueError, match='other weights than those of this base'):
+  with pytest.raises(
+    ValueError, match='other weights, or another config.json, than'
+  ):
     experiment.evaluate(config, tmp_path / 'w')
 
 

@@ -112,6 +112,30 @@ def test_what_was_refused_can_be_mended_in_the_same_workdir(
   experiment.train(config, tmp_path / 'w')
 
 
+def test_a_refused_evaluation_can_be_mended_in_the_same_workdir(tmp_path):
+  model = write_model(tmp_path / 'narrow', window=256)
+  start(tmp_path / 'adapter', model)
+  config = config_of(model)
+  config.evaluation.max_new_tokens = 2
+  config.evaluation.adapters.lloco = str(tmp_path / 'adapter')
+  for length, said in ((4, 'compress'), (0, 'segment_length is 0')):
+    config.compression.segment_length = length
+    with pytest.raises(ValueError, match=said):
+      experiment.evaluate(config, tmp_path / 'w')
+  config.compression.segment_length = 64
+  experiment.evaluate(config, tmp_path / 'w')
+
+
+def test_a_training_that_is_all_warm_up_is_told(model, tmp_path, capsys):
+  config = config_of(model)
+  config.epochs, config.batch.rows = 1, 64
+  experiment.train(config, tmp_path / 'w')
+  assert 'rises in all of 1 steps' in capsys.readouterr().out
+  config.training.optimizer.warmup_steps = 0
+  experiment.train(config, tmp_path / 'other')
+  assert 'rises in all' not in capsys.readouterr().out
+
+
 def test_an_adapter_of_another_size_is_refused_before_compression(
   model, tmp_path
 ):

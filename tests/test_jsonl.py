@@ -128,7 +128,8 @@ def test_a_damaged_document_is_named(folder, line, message):
   ('change', 'message'),
   [
     ({'answers': ['Ada']}, "'answer' and 'answers' are both given"),
-    ({'answer': None}, "line 1: Field 'answer' is not text"),
+    ({'answer': None}, "line 1: Field 'answer' is null; give it a text"),
+    ({'answer': 3}, "line 1: Field 'answer' is not text; put its value in"),
     ({'answer': ''}, "line 1: Example '2' has an empty answer"),
     (
       {'document_id': 'letter'},

@@ -232,8 +232,10 @@ def test_unusable_references_are_named():
   for score in (f1, exact_match, hotpotqa_f1, lloco_hotpotqa_f1, accuracy):
     with pytest.raises(ValueError, match='no reference'):
       score('anything', [])
-  for score in (accuracy, lloco_quality_accuracy):
+  for score in (accuracy, lloco_quality_accuracy, quality_accuracy):
     with pytest.raises(ValueError, match="'Paris' does not open"):
       score('B', ['B', 'Paris'])
-  with pytest.raises(ValueError, match="'Paris' does not hold"):
-    quality_accuracy('', ['B', 'Paris'])
+  # Not the letter that the text of another choice holds.
+  with pytest.raises(ValueError, match="'E. Vitamin C' does not open"):
+    quality_accuracy('C', 'E. Vitamin C')
+  assert quality_accuracy('C', '(C) of vitamin A') == 1

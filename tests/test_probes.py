@@ -43,7 +43,7 @@ def test_probes_are_spread_and_do_not_overlap():
   ):
     text = np.arange(length)
     found = make_probes(
-      [('a', text), ('b', np.arange(13))], 2 * SEGMENT, TARGET, 3
+      [('a', text), ('b', 1 + np.arange(13))], 2 * SEGMENT, TARGET, 3
     )
     assert [probe.document_id for probe in found] == ['a'] * len(starts) + ['b']
     for probe, start in zip(found, starts):
@@ -87,6 +87,17 @@ def test_reader_may_be_another_model():
   vectors = lloco.compress(tiny.model(), found[0].text[SEGMENT:], SEGMENT)
   expected = nats(base, found[0].target, vectors)
   np.testing.assert_allclose(first.summaries, expected, rtol=1e-5)
+
+
+def test_a_copy_is_no_other_document(capsys):
+  copied = [('copy', documents()[0][1]), *documents()]
+  found = make_probes(copied, 2 * SEGMENT, TARGET, 2)
+  assert {probe.document_id for probe in found} == {'copy', 'c'}
+  assert 'passed over: 1' in capsys.readouterr().out
+  with pytest.raises(ValueError, match='Fewer than two documents'):
+    make_probes(copied[:2], 2 * SEGMENT, TARGET, 2)
+  with pytest.raises(ValueError, match="Two documents have the id 'c'"):
+    make_probes([*documents(), ('c', np.arange(40))], 2 * SEGMENT, TARGET, 2)
 
 
 def test_too_few_documents():

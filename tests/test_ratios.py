@@ -74,6 +74,10 @@ def test_the_command_draws(runs, tmp_path, capsys):
   main(['ratios', *runs, f'--output={output}'])
   assert output.read_bytes().startswith(b'\x89PNG')
   assert f'Plot: {output}' in capsys.readouterr().out
+  main(['ratios', *runs, f'--output={tmp_path / "plot.pdf"}'])
+  assert (tmp_path / 'plot.pdf').read_bytes().startswith(b'%PDF')
+  with pytest.raises(SystemExit, match='of no format.* pdf, .*png'):
+    main(['ratios', *runs, f'--output={tmp_path / "plot.doc"}'])
   with pytest.raises(SystemExit, match='is a folder; name a file in it'):
     main(['ratios', *runs, f'--output={tmp_path}'])
 

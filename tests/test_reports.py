@@ -343,7 +343,7 @@ def test_short_reports_are_made_fast():
   [
     ({'seed': -1}, 'seed of a report is -1'),
     ({'words': 10}, 'cannot have 10 words'),
-    ({'words': (300,)}, r'\(300,\); give one number'),
+    ({'words': (300,)}, r'\(300,\); give the least and'),
     ({'words': (300, 200)}, r'cannot have \(300, 200\) words'),
     ({'kind': 'novel'}, "'novel'; use one of survey, "),
     ({'split': 'test'}, "'test'; use one of train, validation"),

@@ -452,6 +452,25 @@ def test_other_summaries_that_do_not_fit_are_left_out(model, summaries):
   assert [bool(result.answers) for result in results] == [True, False]
 
 
+def test_a_base_of_a_shorter_window_reads_what_it_can(model, summaries):
+  """And is passed over where it cannot, as with the full context."""
+  examples = [each for each in EXAMPLES if each.document_ids == ('c',)]
+  network = dataclasses.replace(
+    model.config, max_position_embeddings=len(PROMPT.ask('0c?')) + NEW + 1
+  )
+  systems = [
+    System('LLoCO', '', ContextKind.SUMMARIES),
+    System('none', '', ContextKind.NONE, on_base=True),
+    System('budget', '', ContextKind.BUDGET, on_base=True),
+  ]
+  results = evaluate(
+    model, examples, DOCUMENTS, summaries, systems, PROMPT,
+    max_new_tokens=NEW, progress=False,
+    base=dataclasses.replace(model, config=network),
+  )  # fmt: skip
+  assert [bool(result.answers) for result in results] == [True, True, False]
+
+
 def test_examples_about_several_documents(model, summaries):
   examples = [Example('both', '0c?', ('0',), ('b', 'a'))]
   (result,) = evaluate(

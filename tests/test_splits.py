@@ -1,5 +1,7 @@
 """Which documents train, and which examples are taken."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -140,3 +142,7 @@ def test_every_answer_is_taught_once():
   assert (second.id, second.answers) == ('x (2)', ('b', 'a', 'c'))
   assert (third.id, third.answers) == ('x (3)', ('c', 'a', 'b'))
   assert third.tags == ('hard',)
+  # An id of the data is nobody else's.
+  other = dataclasses.replace(example, id='x (2)', answers=('d',))
+  ids = [each.id for each in teach_every_answer([example, other])]
+  assert ids == ['x', 'x (3)', 'x (4)', 'x (2)']

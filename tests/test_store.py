@@ -252,3 +252,12 @@ def test_folders_that_are_no_store_of_this_format(tmp_path):
   file.write_text('')
   with pytest.raises(ValueError, match='is a file'):
     Store(file)
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path, monkeypatch):
+  (tmp_path / 'file').touch()
+  with pytest.raises(OSError, match="file/store' cannot be written .Not a dir"):
+    Store(tmp_path / 'file/store')
+  monkeypatch.setattr('os.fsync', lambda _: os.read(-1, 1))
+  with pytest.raises(OSError, match="store' cannot be written .*allow it"):
+    Store(tmp_path / 'store')

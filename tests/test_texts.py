@@ -128,6 +128,7 @@ def test_names_are_below_the_folder_and_what_is_hidden_is_not_read(
     found = tokenize_texts(folder, Bytes(), ['private/'], progress=False)
     return found.ids, found.fingerprint
 
+  assert ids('a.TXT', 'b.Md', 'private/c.txt')[0] == ('a.TXT', 'b.Md')
   first = ids('keep/x.txt', 'private/y.txt', '.git/z.txt')
   second = ids('private/x.txt', 'public/y.txt')
   assert first[0] == ('keep/x.txt',) and second[0] == ('public/y.txt',)

@@ -8,6 +8,7 @@ finds the segments that it still shares.
 """
 
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -103,6 +104,7 @@ class Store:
 
   Raises:
     ValueError: the folder is a store of another format, or no store at all.
+    OSError: it cannot be made.
   """
 
   def __init__(self, folder: str | os.PathLike):
@@ -166,8 +168,9 @@ class Store:
     content = safetensors.numpy.save(
       {_TENSOR: data}, metadata={_METADATA: _canonical(fields)}
     )
-    write_file(self.path(record.key), content)
-    self._index(record)
+    with self._writing():
+      write_file(self.path(record.key), content)
+      self._index(record)
 
   def remove(self, key: str) -> None:
     """Removes summaries, if they are there."""
@@ -249,8 +252,23 @@ class Store:
         f'{self.folder} holds other files and no {_FORMAT_FILE}, so it is no '
         'summary store; choose an empty folder.'
       )
-    self.folder.mkdir(parents=True, exist_ok=True)
-    write_file(path, (_canonical({'format': FORMAT}) + '\n').encode())
+    with self._writing():
+      self.folder.mkdir(parents=True, exist_ok=True)
+      write_file(path, (_canonical({'format': FORMAT}) + '\n').encode())
+
+  @contextlib.contextmanager
+  def _writing(self):
+    """Tells of the system's errors inside what helps."""
+    try:
+      yield
+    except OSError as error:
+      if error.errno is None:
+        # It says so itself.
+        raise
+      raise OSError(
+        f"The store '{self.folder}' cannot be written ({error.strerror}); "
+        'allow it, or choose another folder.'
+      ) from error
 
   def _remove_old_temporaries(self) -> None:
     """Removes what killed writers left; a live one is done within a day."""

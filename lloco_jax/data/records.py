@@ -235,6 +235,8 @@ def read_csv(
 def text(fields: Mapping, name: str) -> str:
   """A field that must be there and be text."""
   value = _field(fields, name)
+  if value is None:
+    raise ValueError(f"Field '{name}' is null; give it a text.")
   if not isinstance(value, str):
     raise ValueError(f"Field '{name}' is not text; put its value in quotes.")
   return value

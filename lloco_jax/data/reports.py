@@ -162,8 +162,8 @@ def _check(seed, words, kind, split, facts_per_hundred_words):
     raise ValueError(f'The seed of a report is {seed}; use 0 or more.')
   if not isinstance(words, int) and len(words) != 2:
     raise ValueError(
-      f'The words of a report are {tuple(words)}; give one number, or the '
-      'least and the most.'
+      f'The words of a report are {tuple(words)}; give the least and the most, '
+      'as (100, 200).'
     )
   low, high = (words, words) if isinstance(words, int) else words
   if not 40 <= low <= high:

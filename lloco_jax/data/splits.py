@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 import dataclasses
 import hashlib
+import itertools
 
 import numpy as np
 
@@ -122,16 +123,17 @@ def teach_every_answer(examples: Sequence[Example]) -> tuple[Example, ...]:
 
   The second and later ones of an example have a number behind its id.
   """
-  taught = []
+  taught, ids = [], {example.id for example in examples}
   for example in examples:
+    numbers = itertools.count(2)
     for place, answer in enumerate(example.answers):
       others = example.answers[:place] + example.answers[place + 1 :]
+      name = example.id
+      while place and name in ids:
+        name = f'{example.id} ({next(numbers)})'
+      ids.add(name)
       taught.append(
-        dataclasses.replace(
-          example,
-          id=f'{example.id} ({place + 1})' if place else example.id,
-          answers=(answer, *others),
-        )
+        dataclasses.replace(example, id=name, answers=(answer, *others))
       )
   return tuple(taught)
 

@@ -61,7 +61,7 @@ def text_files(path: str | pathlib.Path) -> list[pathlib.Path]:
     file
     for file in path.rglob('*')
     if file.is_file()
-    and file.name.endswith(known)
+    and file.name.lower().endswith(known)
     and not any(part.startswith('.') for part in file.relative_to(path).parts)
   )
   if not found:
@@ -155,7 +155,7 @@ def _all_documents(path) -> Iterator[Document]:
       yield Document(name, text)
     return
   for file in found:
-    if file.name.endswith(_LINES):
+    if file.name.lower().endswith(_LINES):
       yield from _documents(file)
     else:
       name = _name(file, path)

@@ -17,6 +17,8 @@ _ARTICLES = re.compile(r'\b(a|an|the)\b')
 # 'b. Paris'): 'a city in France' is prose.
 _CHOICE = re.compile(r'\W*([A-Z]\b|[a-z]\b(?=[.):]|\s*$))')
 _QUALITY_CHOICE = re.compile(r'\b[A-D]\b')
+# Of a reference, which may be a text that holds another letter.
+_QUALITY_REFERENCE = re.compile(r'\W*([A-D])\b')
 _CLOSED_ANSWERS = frozenset({'yes', 'no', 'noanswer'})
 
 
@@ -121,9 +123,11 @@ def quality_accuracy(prediction: str, references: str | Sequence[str]) -> float:
   the text: 'It is (B)' chooses B, but so does 'A man' choose A.
 
   Raises:
-    ValueError: there is no reference, or one holds no such letter.
+    ValueError: there is no reference, or one does not open with such a letter.
   """
-  return _right_choice(prediction, references, _quality_choice, 'hold')
+  return _right_choice(
+    prediction, references, _quality_choice, _quality_reference
+  )
 
 
 def lloco_quality_accuracy(
@@ -137,7 +141,7 @@ def lloco_quality_accuracy(
   Raises:
     ValueError: there is no reference, or one does not open with such a letter.
   """
-  return _right_choice(prediction, references, _first_character, 'open with')
+  return _right_choice(prediction, references, _first_character)
 
 
 def accuracy(prediction: str, references: str | Sequence[str]) -> float:
@@ -151,7 +155,7 @@ def accuracy(prediction: str, references: str | Sequence[str]) -> float:
   Raises:
     ValueError: there is no reference, or one does not open with a letter.
   """
-  return _right_choice(prediction, references, _choice, 'open with')
+  return _right_choice(prediction, references, _choice)
 
 
 def reference_list(references: str | Sequence[str]) -> list[str]:
@@ -186,12 +190,12 @@ def _squad_references(references: str | Sequence[str]) -> list[str]:
   return [reference for reference in left if reference] or ['']
 
 
-def _right_choice(prediction, references, choice_of, place) -> float:
+def _right_choice(prediction, references, choice_of, right_of=None) -> float:
   references = reference_list(references)
-  letters = [choice_of(reference) for reference in references]
+  letters = [(right_of or choice_of)(reference) for reference in references]
   if None in letters:
     raise ValueError(
-      f'Reference {references[letters.index(None)]!r} does not {place} the '
+      f'Reference {references[letters.index(None)]!r} does not open with the '
       "letter of a choice; write it as 'B' or 'B. text'."
     )
   return float(choice_of(prediction) in letters)
@@ -205,6 +209,11 @@ def _choice(text: str) -> str | None:
 def _quality_choice(text: str) -> str | None:
   match = _QUALITY_CHOICE.search(text)
   return match.group() if match else None
+
+
+def _quality_reference(text: str) -> str | None:
+  match = _QUALITY_REFERENCE.match(text)
+  return match.group(1) if match else None
 
 
 def _first_character(text: str) -> str | None:

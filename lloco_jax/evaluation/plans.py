@@ -150,8 +150,10 @@ def make_plans(
         context = contexts.of(
           system.kind, group.document_ids, reserve, group.spans, system.around
         )
-        if others and len(context) > model.window - reserve:
-          # They may be longer than the own, which fit.
+        long = context is not None and len(context) > model.window - reserve
+        if long and (others or system.on_base):
+          # Others may be longer than the own, which fit, and the window of
+          # another base may be shorter.
           context = None
         if context is not None:
           check_room(

@@ -117,11 +117,28 @@ def seconds_figure(results: Results) -> 'Figure | None':
   return figure
 
 
+def check_format(path: str | os.PathLike) -> None:
+  """Raises ValueError where the suffix of a path is that of no figure."""
+  import matplotlib.backend_bases as backends
+
+  suffix = pathlib.Path(path).suffix[1:] or 'png'
+  known = sorted(backends.FigureCanvasBase.get_supported_filetypes())
+  if suffix not in known:
+    raise ValueError(
+      f"'{path}' is of no format for figures; end it with one of "
+      f'{", ".join(known)}.'
+    )
+
+
 def save_figure(figure: 'Figure', path: str | os.PathLike) -> None:
-  """Writes a figure as a PNG, whole or not at all."""
-  buffer = io.BytesIO()
-  figure.savefig(buffer, format='png')
-  write_file(pathlib.Path(path), buffer.getvalue())
+  """Writes a figure, whole or not at all, in the format of the suffix.
+
+  Raises:
+    ValueError: there is no such format.
+  """
+  path, buffer = pathlib.Path(path), io.BytesIO()
+  figure.savefig(buffer, format=path.suffix[1:] or 'png')
+  write_file(path, buffer.getvalue())
 
 
 def plain_figure(width: float, height: float, panels: int = 1):

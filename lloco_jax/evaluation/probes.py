@@ -8,6 +8,7 @@ text gains. Most of that is in the last tokens, whatever a compressor does.
 
 from collections.abc import Iterable, Sequence
 import dataclasses
+import hashlib
 
 import numpy as np
 
@@ -55,15 +56,28 @@ def make_probes(
     per_document: probes a document has, unless it is too short for so many
       that do not overlap; the last one ends where the document does.
 
+  A document with the tokens of another counts once.
+
   Raises:
     ValueError: no two documents are long enough, so that a probe has no other
-      document.
+      document; or two have the same id.
   """
   size = text_tokens + target_tokens
-  probes = []
+  probes, ids, texts, twins = [], set(), set(), 0
   for document_id, tokens in documents:
+    if document_id in ids:
+      raise ValueError(
+        f"Two documents have the id '{document_id}'; give each its own, also "
+        'in other files.'
+      )
+    ids.add(document_id)
     if len(tokens) < size:
       continue
+    text = hashlib.sha256(np.asarray(tokens, np.int32).tobytes()).digest()
+    if text in texts:
+      twins += 1
+      continue
+    texts.add(text)
     # They are as far apart as the first is from the beginning.
     count = min(per_document, max(len(tokens) // size - 1, 1))
     for start in np.linspace(0, len(tokens) - size, count + 1)[1:]:
@@ -71,6 +85,8 @@ def make_probes(
       probes.append(
         Probe(document_id, passage[:text_tokens], passage[text_tokens:])
       )
+  if twins:
+    print(f'Documents with the text of another, passed over: {twins:,}.')
   if len({probe.document_id for probe in probes}) < 2:
     raise ValueError(
       f'Fewer than two documents have {size} tokens; give more or longer '
