@@ -149,15 +149,11 @@ def load_dataset(
 
 def check_dataset(config: ConfigDict, evaluated: str = 'validation') -> None:
   """Raises ValueError where `load_dataset` has nothing to read or fetch."""
-  for name in _LIMITS:
+  for name in (*_LIMITS, 'seed'):
     if config[name] < 0:
       raise ValueError(
-        f'config.data.{name} is {config[name]}; it must be 0 (all) or more.'
+        f'config.data.{name} is {config[name]}; it must be 0 or more.'
       )
-  if config.seed < 0:
-    raise ValueError(
-      f'config.data.seed is {config.seed}; it must be 0 or more.'
-    )
   if not 0 <= config.validation_share < 1:
     raise ValueError(
       f'config.data.validation_share is {config.validation_share}; it must be '

@@ -235,3 +235,22 @@ def test_documents_come_once_and_fit():
   assert documents_of(hits, 9, 3) == []
   copy = dataclasses.replace(small, path='/d/copy')
   assert len(documents_of([Hit(copy, '', 2.0), *hits], 9, 17)) == 3
+
+
+def test_equal_scores_come_in_the_order_of_names(tmp_path, model, monkeypatch):  # noqa: F811
+  """Whatever order the database gives them in."""
+  library = make(tmp_path / 'library', model)
+  (tmp_path / 'files').mkdir()
+  for name in 'cab':
+    (tmp_path / f'files/{name}.txt').write_text('The goose is late.')
+  add_folder(library, tmp_path / 'files', 'birds', progress=False)
+  search = library.catalogue.by_words
+  for turned in (False, True):
+    monkeypatch.setattr(
+      library.catalogue,
+      'by_words',
+      lambda *given, turned=turned: search(*given)[:: -1 if turned else 1],
+    )
+    hits = find(library, 'goose')
+    assert [hit.entry.path[-5:] for hit in hits] == ['a.txt', 'b.txt', 'c.txt']
+    assert hits[0].score == hits[2].score

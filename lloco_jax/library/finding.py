@@ -66,12 +66,16 @@ def find(
     np.array([words.get(name, 0.0) for name in texts]),
     np.array([vectors.get(name, least) for name in texts]),
   )
-  hits = [
-    Hit(entries[version], text, float(score))
-    for ((version, _), text), score in zip(texts.items(), scores)
+  found = [
+    (-float(score), entries[version].name, number, version)
+    for (version, number), score in zip(texts, scores)
     if version in entries
   ]
-  return sorted(hits, key=lambda hit: -hit.score)[:count]
+  # The database gives equal scores in any order; here it is that of the names.
+  return [
+    Hit(entries[version], texts[version, number], -score)
+    for score, _, number, version in sorted(found)[:count]
+  ]
 
 
 def find_in_group(
