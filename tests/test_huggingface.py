@@ -471,6 +471,24 @@ def test_save_over_an_earlier_save(tmp_path, first, second):
   assert_same(huggingface.load_params(tmp_path, CONFIG), new)
 
 
+def test_a_save_that_was_stopped_is_no_mixture(tmp_path, monkeypatch):
+  old, new = (tree_of(tensors_of(CONFIG, seed), CONFIG) for seed in (0, 1))
+  huggingface.save_params(tmp_path, old, CONFIG, 500)
+  write, written = huggingface.write_safetensors, []
+
+  def stopped(path, tensors):
+    if written:
+      raise KeyboardInterrupt
+    written.append(path)
+    write(path, tensors)
+
+  monkeypatch.setattr(huggingface, 'write_safetensors', stopped)
+  with pytest.raises(KeyboardInterrupt):
+    huggingface.save_params(tmp_path, new, CONFIG, 500)
+  with pytest.raises(FileNotFoundError, match='config.json is missing'):
+    load(tmp_path)
+
+
 @pytest.mark.parametrize('shard_bytes', [10**9, 500])
 def test_saved_folder_loads_in_transformers(tmp_path, shard_bytes):
   torch = need_torch()

@@ -9,7 +9,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from lloco_jax.files import replacing, write_file
+from lloco_jax.files import named_path, replacing, write_file
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.quantize import is_quantized
 from lloco_jax.weights import layout, streaming
@@ -127,8 +127,10 @@ def save_params(
       'A quantised base is no checkpoint that others load; save the one that '
       'it was made from.'
     )
-  folder = pathlib.Path(folder)
+  folder = named_path(folder)
   folder.mkdir(parents=True, exist_ok=True)
+  # Written last: a kill leaves no checkpoint rather than a mixture of two.
+  (folder / 'config.json').unlink(missing_ok=True)
   shards, size = [{}], 0
   for name, slot in layout.slots(config).items():
     itemsize = np.dtype(params['norm']['scale'].dtype).itemsize
