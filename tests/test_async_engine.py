@@ -9,7 +9,7 @@ import pytest
 import tiny
 
 import lloco_jax as lloco
-from lloco_jax.endpoint.async_engine import AsyncEngine
+from lloco_jax.endpoint.async_engine import AsyncEngine, Closed
 from lloco_jax.serving.engine import Engine
 from lloco_jax.serving.requests import Request
 from lloco_jax.serving.slots import Room
@@ -60,6 +60,7 @@ def running(engine):
   running = AsyncEngine(engine)
   yield running
   running.close()
+  running.join()
 
 
 def wait_until(engine):
@@ -144,13 +145,24 @@ def test_an_error_ends_those_that_wait_and_no_later_ones(
   wait_until(engine)
 
 
-def test_it_ends_with_answers_left(engine):
+def test_answers_that_are_left_at_the_end_are_told(engine):
   running = AsyncEngine(engine)
 
   async def ask():
-    async for _ in running.generate(request(0, max_new_tokens=24)):
+    left = asyncio.create_task(
+      tokens_of(running, request(0, max_new_tokens=24))
+    )
+    async for _ in running.generate(request(1, max_new_tokens=24)):
+      running.close()
       break
+    for _ in range(2):
+      with pytest.raises(Closed, match='shutting down'):
+        await left
+      left = asyncio.create_task(tokens_of(running, request(2)))
+      await asyncio.sleep(0)
+    with pytest.raises(Closed):
+      await left
 
   asyncio.run(ask())
-  running.close()
-  assert not running._thread.is_alive()
+  running.join()
+  assert engine.idle

@@ -15,9 +15,10 @@ import tiny
 
 import lloco_jax as lloco
 from lloco_jax.__main__ import main
-from lloco_jax.endpoint import commands
-from lloco_jax.endpoint.app import MOST_BYTES, Endpoint
+from lloco_jax.endpoint import app, commands
+from lloco_jax.endpoint.app import Endpoint
 from lloco_jax.endpoint.finder import ANY, Finder
+from lloco_jax.endpoint.messages import MOST_BYTES
 from lloco_jax.library.adding import add_folder
 from lloco_jax.library.checks import verify
 from lloco_jax.library.library import Library
@@ -52,7 +53,7 @@ def endpoint(library):
   own = Library(library.folder, library.model, encode)
   engine = Engine(own.model, room=ROOM, slots=2, steps=4)
   own.free_weights()
-  return Endpoint(Finder(own, 3, ROOM), engine, hosts=['127.0.0.1'])
+  return Endpoint(Finder(own, 3, ROOM), engine, hosts=['127.0.0.1', '::1'])
 
 
 @contextlib.contextmanager
@@ -234,6 +235,7 @@ def test_what_is_done_to_the_library_counts_at_once(
   [
     (' ', {}, 'question is empty'),
     ('goose ' * 60, {}, 'of at most 48; .* --prompt='),
+    ('goose ' * 500, {}, 'of at most 1,536; ask in fewer words'),
     ('goose', {'n': 2}, "'n' can be 1 alone"),
     ('goose', {'max_tokens': 13}, '12 tokens at most'),
     ('\ud800', {}, 'not UTF-8|not JSON'),
@@ -269,13 +271,50 @@ def test_requests_that_are_none(port):
   status, said = raw(port, **{'Content-Type': 'text/plain'})
   assert status == 415 and 'application/json' in said
   # A page of a browser that calls this machine by another name.
-  assert raw(port, 'GET', None, '/v1/models', Host='evil.test')[0] == 400
+  for host in ('evil.test', 'evil.test:127', '[::1', ''):
+    status, said = raw(port, 'GET', None, '/v1/models', Host=host)
+    assert (
+      status == 400 and '127.0.0.1, ::1' in json.loads(said)['error']['message']
+    )
+  for host in ('127.0.0.1', f'[::1]:{port}'):
+    assert raw(port, 'GET', None, '/v1/models', Host=host)[0] == 200
+  body = b'{"model":"\\ud800","messages":[{"role":"user","content":"x"}]}'
+  status, said = raw(port, body=body)
+  assert status == 404 and '\ud800' in json.loads(said)['error']['message']
+
+
+def test_who_hangs_up_in_the_middle_of_a_body(port, caplog):
+  for _ in range(3):
+    with socket.create_connection(('127.0.0.1', port)) as connection:
+      connection.sendall(
+        b'POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\n'
+        b'Content-Type: application/json\r\nContent-Length: 99\r\n\r\n{'
+      )
+      time.sleep(0.1)
+  time.sleep(0.2)
+  assert raw(port, 'GET', None, '/health')[0] == 200
+  assert not caplog.records
+
+
+def test_an_answer_does_not_depend_on_the_log(library, endpoint, monkeypatch):
+  def closed(*_, **__):
+    raise BrokenPipeError(32, 'Broken pipe')
+
+  monkeypatch.setattr(app, 'print', closed, raising=False)
+  logging = Endpoint(endpoint._finder, endpoint._engine, log=True)
+  expected = lloco.ask('goose', library, max_new_tokens=8)
+  with served(logging.app()) as port:
+    for _ in range(2):
+      assert content(create(client_of(port))) == expected.text
 
 
 def test_a_document_that_exceeds_the_room_is_told(library):
-  room = dataclasses.replace(ROOM, context=1)
-  finder = Finder(library, 3, room)
-  with pytest.raises(ValueError, match='1 vectors or fewer; .*--context='):
+  """It is read or the question refused, never others in its place."""
+  found = lloco.ask('goose', library, max_new_tokens=1).answer.context
+  finder = Finder(library, 3, dataclasses.replace(ROOM, context=found))
+  assert len(finder.read('goose').vectors) == found
+  finder = Finder(library, 3, dataclasses.replace(ROOM, context=found - 1))
+  with pytest.raises(ValueError, match=f'{found} .* --context={found}'):
     finder.read('goose')
   with pytest.raises(ValueError, match='documents is 0'):
     Finder(library, 0, ROOM)
@@ -319,8 +358,57 @@ def test_a_key_and_too_many(library, endpoint):
       with pytest.raises(openai.AuthenticationError, match='API key'):
         call(client_of(port, 'other'))
     assert len(list(client_of(port, 'secret').models.list())) == 3
+    assert raw(port, Authorization='Bearer schl\xfcssel')[0] == 401
     with pytest.raises(openai.RateLimitError, match='ask again later'):
       create(client_of(port, 'secret'))
+
+
+def test_equal_adapters_have_one_name(library, adapters):
+  first, second = adapters
+  finder, names = Finder(library, 3, ROOM), []
+  try:
+    for folder in (first, second, first):
+      library.name_adapter('birds', str(folder), 'plain')
+      names.append(finder.adapter('birds')[0].name)
+  finally:
+    library.forget_adapter('birds')
+  assert names[0] == names[2] != names[1]
+
+
+@pytest.mark.parametrize(
+  'flag, said',
+  [
+    ('--slots=0', '--slots is 0'),
+    ('--documents=0', '--documents is 0'),
+    ('--context=-1', '--context is -1; it must be 0 or more'),
+    ('--prompt=0', '--prompt is 0'),
+    ('--max_new_tokens=0', '--max_new_tokens is 0'),
+    ('--waiting=0', '--waiting is 0'),
+    ('--port=99999', ':99999 cannot be listened on'),
+    ('--host=no.such.host.test', 'no.such.host.test:8000 cannot be'),
+    ('--prompt=9000', '--context take 9256 of the model.s 2048'),
+  ],
+)
+def test_flags_are_checked_before_anything_is_loaded(library, flag, said):
+  with pytest.raises(SystemExit, match=said):
+    main(['serve', f'--library={library.folder}', flag])
+
+
+@pytest.mark.parametrize('key', ['schl\xfcssel', ' x', 'x\n'])
+def test_keys_that_no_client_can_send(key, monkeypatch):
+  monkeypatch.setenv(commands.KEY, key)
+  with pytest.raises(SystemExit, match='LLOCO_API_KEY: .* of ASCII'):
+    main(['serve'])
+
+
+def test_two_on_one_port():
+  with commands._listen('127.0.0.1', 0) as first:
+    port = first.getsockname()[1]
+    with pytest.raises(OSError, match=f'127.0.0.1:{port} cannot be listened'):
+      commands._listen('127.0.0.1', port)
+  assert commands._own_names('127.0.0.2')[0] == '127.0.0.2'
+  assert '::1' in commands._own_names('localhost')
+  assert commands._own_names('0.0.0.0') == commands._own_names('box') == ()
 
 
 def test_the_command(tmp_path, model, monkeypatch, capsys):  # noqa: F811
@@ -331,6 +419,9 @@ def test_the_command(tmp_path, model, monkeypatch, capsys):  # noqa: F811
   with pytest.raises(SystemExit, match='has no documents'):
     main(['serve', f'--library={library.folder}'])
   add_folder(library, tmp_path / 'files', 'birds', progress=False)
+  (library.folder / 'adapters/birds').mkdir(parents=True)
+  damaged = library.folder / 'adapters/birds/adapter_config.json'
+  damaged.touch()
   servers = []
 
   class Server(uvicorn.Server):
@@ -352,7 +443,12 @@ def test_the_command(tmp_path, model, monkeypatch, capsys):  # noqa: F811
     port = listening.getsockname()[1]
     said = capsys.readouterr().out
     assert f'http://127.0.0.1:{port}/v1 answers as birds.' in said
-    assert '1 slots for 2 vectors' in said and 'Note' not in said
+    # Three of the longest that a file may be cut into.
+    assert '1 slots for 12 vectors' in said
+    assert "Note: the group 'birds' gives no answers" in said
+    with pytest.raises(openai.InternalServerError, match='not valid JSON'):
+      create(client_of(port, 'secret'))
+    damaged.unlink()
     expected = lloco.ask('goose', library, max_new_tokens=8)
     assert content(create(client_of(port, 'secret'))) == expected.text
     assert 'birds: 1 document, 2 vectors' in capsys.readouterr().out

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import hmac
-import json
 import time
 
 from lloco_jax.endpoint.async_engine import AsyncEngine
@@ -18,11 +17,29 @@ from lloco_jax.endpoint.chat import (
   read_request,
 )
 from lloco_jax.endpoint.finder import ANY, Finder, Reading
+from lloco_jax.endpoint.messages import (
+  body_of,
+  disconnected,
+  event,
+  failure,
+  host_of,
+  http_error,
+  json_response,
+  refusal,
+  sentence,
+)
 from lloco_jax.endpoint.wording import StoppedLine
 from lloco_jax.serving.engine import Engine
 from lloco_jax.serving.requests import Request
 
-MOST_BYTES = 2**20
+
+def check_key(key: str) -> None:
+  """Raises ValueError where no client could send a key as it is."""
+  if key != key.strip() or not (key.isascii() and key.isprintable()):
+    raise ValueError(
+      'The API key must be of letters, digits and signs of ASCII, without '
+      'spaces around it.'
+    )
 
 
 class Endpoint:
@@ -38,6 +55,9 @@ class Endpoint:
     key: that requests must bring; none where it is empty.
     hosts: names by which requests may call this machine; () for any.
     log: prints a line for each answer.
+
+  Raises:
+    ValueError: the key is none for a header.
   """
 
   def __init__(
@@ -51,12 +71,14 @@ class Endpoint:
     hosts: Sequence[str] = (),
     log: bool = False,
   ):
+    check_key(key)
     self._finder, self._engine = finder, engine
     self._most_new_tokens = engine.room.new_tokens
     self._tokenizer = finder.library.model.need_tokenizer()
     self._last_message, self._most_waiting = last_message, most_waiting
     self._key, self._hosts, self._log = key.encode(), tuple(hosts), log
     self._waiting = 0
+    self._running: AsyncEngine | None = None
 
   def app(self):
     """The ASGI application; its engine runs as long as it does.
@@ -67,18 +89,11 @@ class Endpoint:
     try:
       from starlette.applications import Starlette
       from starlette.exceptions import HTTPException
-      from starlette.middleware import Middleware
-      from starlette.middleware.trustedhost import TrustedHostMiddleware
       from starlette.routing import Route
     except ImportError as error:
       raise ImportError(
         "The endpoint needs the extra 'serve': pip install 'lloco_jax[serve]'"
       ) from error
-    middleware = []
-    if self._hosts:
-      middleware.append(
-        Middleware(TrustedHostMiddleware, allowed_hosts=self._hosts)
-      )
     return Starlette(
       routes=[
         Route('/health', _health),
@@ -86,14 +101,13 @@ class Endpoint:
         Route('/v1/models/{name:path}', self._model),
         Route('/v1/chat/completions', self._chat, methods=['POST']),
       ],
-      middleware=middleware,
       lifespan=self._lifespan,
       exception_handlers={
-        HTTPException: _refusal,
+        HTTPException: refusal,
         # Those that are expected, without their traces; and all others.
-        OSError: _failure,
-        RuntimeError: _failure,
-        Exception: _failure,
+        OSError: failure,
+        RuntimeError: failure,
+        Exception: failure,
       },
     )
 
@@ -106,7 +120,13 @@ class Endpoint:
       yield
     finally:
       self._running.close()
+      await asyncio.to_thread(self._running.join)
       self._thread.shutdown(cancel_futures=True)
+
+  def close(self) -> None:
+    """Ends all answers, whose clients are told; from any thread."""
+    if self._running is not None:
+      self._running.close()
 
   async def _in_thread(self, function, *arguments):
     loop = asyncio.get_running_loop()
@@ -125,27 +145,23 @@ class Endpoint:
     return [ANY, *await self._in_thread(self._finder.groups)]
 
   async def _models(self, request):
-    from starlette.responses import JSONResponse
-
-    self._check_key(request)
+    self._check(request)
     data = [_model_object(name) for name in await self._names()]
-    return JSONResponse({'object': 'list', 'data': data})
+    return json_response({'object': 'list', 'data': data})
 
   async def _model(self, request):
-    from starlette.responses import JSONResponse
-
-    self._check_key(request)
+    self._check(request)
     name = request.path_params['name']
     _check_name(name, await self._names())
-    return JSONResponse(_model_object(name))
+    return json_response(_model_object(name))
 
   async def _chat(self, request):
-    from starlette.responses import JSONResponse, StreamingResponse
+    from starlette.responses import StreamingResponse
 
-    self._check_key(request)
-    body = await _body(request)
+    self._check(request)
+    body = await body_of(request)
     if self._waiting >= self._most_waiting:
-      raise _error(
+      raise http_error(
         429,
         f'{self._waiting} questions wait already; ask again later.',
         'rate_limit_error',
@@ -157,10 +173,11 @@ class Endpoint:
         group = None if asked.model == ANY else asked.model
         if group is not None:
           _check_name(group, await self._names())
-        read = self._finder.read
-        reading = await self._in_thread(read, asked.question, group)
+        reading = await self._in_thread(
+          self._finder.read, asked.question, group, asked.max_new_tokens
+        )
       except ValueError as error:
-        raise _error(400, str(error)) from error
+        raise http_error(400, str(error)) from error
     writing = _Writing(asked, reading, began)
     pieces = self._pieces(writing)
     if asked.stream:
@@ -168,12 +185,12 @@ class Endpoint:
         _events(writing, pieces), media_type='text/event-stream'
       )
     task = asyncio.ensure_future(_whole(writing, pieces))
-    gone = asyncio.ensure_future(_disconnected(request))
+    gone = asyncio.ensure_future(disconnected(request))
     try:
       await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
       if not task.done():
-        raise _error(499, 'The client has gone.')
-      return JSONResponse(task.result())
+        raise gone()
+      return json_response(task.result())
     finally:
       task.cancel()
       gone.cancel()
@@ -211,19 +228,35 @@ class Endpoint:
             return
     finally:
       await generated.aclose()
-      if self._log:
-        writing.print()
+      self._print(writing)
 
-  def _check_key(self, request) -> None:
-    given = request.headers.get('authorization', '').encode()
+  def _check(self, request) -> None:
+    """Raises an error where a request has another host's name, or no key."""
+    host = host_of(request)
+    if self._hosts and host not in self._hosts:
+      raise http_error(
+        400,
+        f"This endpoint is not called '{host}'; it is called "
+        f'{", ".join(self._hosts)}.',
+      )
+    given = request.headers.get('authorization', '').encode('latin-1')
     if self._key and not hmac.compare_digest(given, b'Bearer ' + self._key):
-      raise _error(
+      raise http_error(
         401,
         'The API key is missing or another; give the one that the endpoint '
         'was started with, as "Authorization: Bearer KEY".',
         'authentication_error',
         'invalid_api_key',
       )
+
+  def _print(self, writing: '_Writing') -> None:
+    """Where nobody reads it any more, no answer depends on that."""
+    if not self._log:
+      return
+    try:
+      print(writing.text(), flush=True)
+    except OSError:
+      self._log = False
 
 
 @dataclasses.dataclass
@@ -236,16 +269,16 @@ class _Writing:
   tokens: int = 0
   reason: str | None = None
 
-  def print(self) -> None:
+  def text(self) -> str:
+    """A line about it."""
     reading = self.reading
     documents = len(reading.sources)
     seconds = time.monotonic() - self.began
-    print(
+    return (
       f'{time.strftime("%H:%M:%S")} {reading.group}: {documents} '
       f'document{"s" * (documents > 1)}, {len(reading.vectors):,} vectors and '
       f'{len(reading.ids):,} tokens read, {self.tokens} written, '
-      f'{seconds:.2f} s{"" if self.reason else ", not to the end"}',
-      flush=True,
+      f'{seconds:.2f} s{"" if self.reason else ", not to the end"}'
     )
 
 
@@ -258,49 +291,21 @@ async def _whole(writing, pieces):
 async def _events(writing, pieces):
   """Server-sent events of an answer."""
   completion = Completion(writing.reading, int(time.time()))
-  yield _event(completion.first())
+  yield event(completion.first())
   try:
     async with contextlib.aclosing(pieces):
       async for piece in pieces:
-        yield _event(completion.piece(piece))
-    yield _event(completion.last(writing.reason))
+        yield event(completion.piece(piece))
+    yield event(completion.last(writing.reason))
     if writing.asked.include_usage:
-      yield _event(completion.usage(writing.tokens))
+      yield event(completion.usage(writing.tokens))
   except Exception as error:
-    yield _event(error_object(_sentence(error), 'server_error'))
+    yield event(error_object(sentence(error), 'server_error'))
   yield 'data: [DONE]\n\n'
 
 
-def _event(fields) -> str:
-  return f'data: {json.dumps(fields)}\n\n'
-
-
-async def _body(request) -> bytes:
-  """The body of a request, of JSON, or an error."""
-  kind = request.headers.get('content-type', '').partition(';')[0].strip()
-  if kind.lower() != 'application/json':
-    raise _error(
-      415, 'The request must be JSON, with "Content-Type: application/json".'
-    )
-  body = b''
-  async for chunk in request.stream():
-    body += chunk
-    if len(body) > MOST_BYTES:
-      raise _error(
-        413, f'The request has more than {MOST_BYTES:,} bytes; send less.'
-      )
-  return body
-
-
-async def _disconnected(request) -> None:
-  while (await request.receive())['type'] != 'http.disconnect':
-    pass
-
-
 async def _health(request):
-  from starlette.responses import JSONResponse
-
-  return JSONResponse({'status': 'ok'})
+  return json_response({'status': 'ok'})
 
 
 def _model_object(name: str) -> dict:
@@ -314,36 +319,8 @@ def _model_object(name: str) -> dict:
 
 def _check_name(name: str, names: Sequence[str]) -> None:
   if name not in names:
-    raise _error(
+    raise http_error(
       404,
       f"There is no model '{name}'; there are {', '.join(names)}.",
       code='model_not_found',
     )
-
-
-def _error(
-  status: int, said: str, kind='invalid_request_error', code: str | None = None
-):
-  from starlette.exceptions import HTTPException
-
-  return HTTPException(status, error_object(said, kind, code))
-
-
-async def _refusal(request, error):
-  """Of a HTTPException; those of the library that serves are plain text."""
-  from starlette.responses import JSONResponse
-
-  content = error.detail
-  if not isinstance(content, dict):
-    content = error_object(f'{content}.', 'invalid_request_error')
-  return JSONResponse(content, error.status_code, error.headers)
-
-
-async def _failure(request, error):
-  from starlette.responses import JSONResponse
-
-  return JSONResponse(error_object(_sentence(error), 'server_error'), 500)
-
-
-def _sentence(error: Exception) -> str:
-  return str(error) or type(error).__name__

@@ -22,6 +22,13 @@ class News:
   stopped: bool = False
 
 
+class Closed(RuntimeError):
+  """The engine has been told to end."""
+
+  def __init__(self):
+    super().__init__('The endpoint is shutting down; ask again later.')
+
+
 @dataclasses.dataclass(eq=False)
 class _Listener:
   tell: Callable
@@ -32,7 +39,7 @@ class _Listener:
 class AsyncEngine:
   """Runs an engine, which nobody else may use meanwhile.
 
-  Its thread begins at once and ends with `close`. An error of the engine ends
+  Its thread begins at once and ends after `close`. An error of the engine ends
   the answers that wait for it, and no others.
   """
 
@@ -40,14 +47,18 @@ class AsyncEngine:
     self._engine = engine
     self._calls: queue.SimpleQueue[Callable | None] = queue.SimpleQueue()
     self._listeners: dict[Answer, _Listener] = {}
+    self._closed, self._lock = False, threading.Lock()
     # With the placement that is in use here.
     run = functools.partial(contextvars.copy_context().run, self._run)
     self._thread = threading.Thread(target=run, name='engine', daemon=True)
     self._thread.start()
 
   def close(self) -> None:
-    """Ends the thread after its present step."""
+    """Ends all answers and the thread, after its present step."""
     self._calls.put(None)
+
+  def join(self) -> None:
+    """Waits until the thread has ended."""
     self._thread.join()
 
   async def generate(
@@ -62,6 +73,7 @@ class AsyncEngine:
 
     Raises:
       ValueError: the engine refuses it.
+      Closed: the engine ends before the answer.
     """
     loop, news = asyncio.get_running_loop(), asyncio.Queue()
 
@@ -72,7 +84,10 @@ class AsyncEngine:
 
     listener = _Listener(tell)
     submit = functools.partial(self._submit, request, adapter, listener)
-    self._calls.put(submit)
+    with self._lock:
+      if self._closed:
+        raise Closed
+      self._calls.put(submit)
     try:
       done = False
       while not done:
@@ -93,6 +108,12 @@ class AsyncEngine:
         continue
       for answer in changed:
         self._tell(answer)
+    with self._lock:
+      self._closed = True
+    while not self._calls.empty():
+      if call := self._calls.get():
+        call()
+    self._fail(Closed())
 
   def _take(self) -> bool:
     """Does what was asked for, waiting where there is nothing else to do."""

@@ -83,7 +83,7 @@ def read_request(
   """
   fields = _fields(body)
   for name, value in fields.items():
-    if name in _FIXED and value != _FIXED[name]:
+    if name in _FIXED and not _is_same(value, _FIXED[name]):
       raise ValueError(
         f"'{name}' can be {json.dumps(_FIXED[name])} alone; leave it out."
       )
@@ -107,6 +107,11 @@ def read_request(
     stream=_flag('stream', fields.get('stream', False)),
     include_usage=_flag('include_usage', options.get('include_usage', False)),
   )
+
+
+def _is_same(value, fixed) -> bool:
+  """Numbers as numbers, but no truth value as one."""
+  return value == fixed and isinstance(value, bool) == isinstance(fixed, bool)
 
 
 def _fields(body: bytes) -> dict[str, Any]:

@@ -1,23 +1,29 @@
 """The command `serve` of python -m lloco_jax."""
 
 import argparse
+import ipaddress
 import math
 import os
 import socket
+import threading
 import time
 
 import numpy as np
 
-from lloco_jax.endpoint.app import Endpoint
+from lloco_jax.endpoint.app import Endpoint, check_key
 from lloco_jax.endpoint.finder import Finder
-from lloco_jax.library.asking import check_documents
 from lloco_jax.library.library import DEFAULT_FOLDER, Library
+from lloco_jax.library.making import RESERVE
 from lloco_jax.serving.engine import Engine
 from lloco_jax.serving.requests import Request
 from lloco_jax.serving.slots import Room
 
 KEY = 'LLOCO_API_KEY'
 _OWN = ('127.0.0.1', 'localhost', '::1')
+# Fewer than texts have as a rule.
+_CHARACTERS_PER_TOKEN = 3
+# For answers that are being written when the endpoint is stopped.
+_GRACE_SECONDS = 5
 
 
 def add_serve(commands) -> None:
@@ -71,9 +77,10 @@ def _serve(chosen) -> None:
     raise ImportError(
       "To serve needs the extra 'serve': pip install 'lloco_jax[serve]'"
     ) from error
-  check_documents(chosen.documents)
+  key = os.environ.get(KEY, '')
+  _check(chosen, key)
   library = Library(chosen.library)
-  listening = _bind(chosen.host, chosen.port)
+  listening = _listen(chosen.host, chosen.port)
   began = time.monotonic()
   room = _room(library, chosen)
   finder = Finder(library, chosen.documents, room)
@@ -86,43 +93,80 @@ def _serve(chosen) -> None:
     first = np.zeros((room.context, library.model.config.hidden_size))
     engine.submit(Request([0], first, max_new_tokens=2))
     engine.run()
-  key, own = os.environ.get(KEY, ''), chosen.host in _OWN
-  # Or a page of a browser on this machine might ask by a name of its own.
-  hosts = _OWN if own else ()
-  app = Endpoint(
+  own = _own_names(chosen.host)
+  endpoint = Endpoint(
     finder,
     engine,
     last_message=chosen.last_message,
     most_waiting=chosen.waiting,
     key=key,
-    hosts=hosts,
+    # Or a page of a browser on this machine might ask by a name of its own.
+    hosts=own,
     log=True,
-  ).app()
-  port = listening.getsockname()[1]
+  )
+
+  class Server(uvicorn.Server):
+    def handle_exit(self, sig, frame):
+      # Before its own time is over, when clients would be told nothing.
+      threading.Timer(_GRACE_SECONDS - 1, endpoint.close).start()
+      super().handle_exit(sig, frame)
+
+  server = Server(
+    uvicorn.Config(
+      endpoint.app(),
+      log_level='warning',
+      access_log=False,
+      timeout_graceful_shutdown=_GRACE_SECONDS,
+    )
+  )
+  host = f'[{chosen.host}]' if ':' in chosen.host else chosen.host
   print(
-    f'Ready after {time.monotonic() - began:.0f} s: http://{chosen.host}:{port}'
-    f'/v1 answers as {", ".join(finder.groups())}.',
+    f'Ready after {time.monotonic() - began:.0f} s: '
+    f'http://{host}:{listening.getsockname()[1]}/v1 answers as '
+    f'{", ".join(finder.groups())}.',
     flush=True,
   )
   if not own and not key:
     print(
-      f'Note: whoever reaches {chosen.host} may ask; {KEY}=... in the '
-      'environment asks for a key.',
+      f'Note: whoever reaches {chosen.host} may ask, and so may any page of a '
+      f'browser that does; {KEY}=... in the environment asks for a key.',
       flush=True,
     )
-  config = uvicorn.Config(
-    app, log_level='warning', access_log=False, timeout_graceful_shutdown=5
-  )
-  uvicorn.Server(config).run(sockets=[listening])
+  server.run(sockets=[listening])
 
 
-def _bind(host: str, port: int) -> socket.socket:
-  """Before the model is loaded."""
+def _check(chosen, key: str) -> None:
+  """Raises ValueError, before anything is loaded."""
+  least = {'context': 0}
+  for name in ('slots', 'documents', 'context', 'prompt', 'max_new_tokens'):
+    value, smallest = getattr(chosen, name), least.get(name, 1)
+    if value < smallest:
+      raise ValueError(f'--{name} is {value}; it must be {smallest} or more.')
+  if chosen.waiting < 1:
+    raise ValueError(f'--waiting is {chosen.waiting}; it must be 1 or more.')
+  try:
+    check_key(key)
+  except ValueError as error:
+    raise ValueError(f'{KEY}: {error}') from None
+
+
+def _own_names(host: str) -> tuple[str, ...]:
+  """Names of this machine for itself where a host is one; else none."""
+  try:
+    own = host == 'localhost' or ipaddress.ip_address(host).is_loopback
+  except ValueError:
+    own = False
+  return tuple(dict.fromkeys((host, *_OWN))) if own else ()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+  """Before the model is loaded; who asks meanwhile waits."""
   family = socket.AF_INET6 if ':' in host else socket.AF_INET
   found = socket.socket(family, socket.SOCK_STREAM)
   found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
   try:
     found.bind((host, port))
+    found.listen()
   except (OSError, OverflowError) as error:
     found.close()
     raise OSError(
@@ -140,18 +184,35 @@ def _room(library: Library, chosen) -> Room:
       '-m lloco_jax library add FOLDER'
     )
   window = library.model.window
+  taken = chosen.prompt + chosen.max_new_tokens
+  if chosen.context + taken > window:
+    raise ValueError(
+      f'--prompt, --max_new_tokens and --context take {chosen.context + taken} '
+      f"of the model's {window} positions; lower them."
+    )
   context = chosen.context
   if not context:
-    longest = sorted((entry.vectors for entry in entries), reverse=True)
-    left = window - chosen.prompt - chosen.max_new_tokens
-    context = max(min(sum(longest[: chosen.documents]), left), 0)
+    # What is added later may be as long as a part of a file.
+    part = library.making.part_characters // _CHARACTERS_PER_TOKEN
+    segments = -(-part // library.settings.segment_length)
+    longest = [entry.vectors for entry in entries]
+    longest += [segments * library.settings.summary_length] * chosen.documents
+    most = sum(sorted(longest, reverse=True)[: chosen.documents])
+    context = max(min(most, window - max(RESERVE, taken)), 0)
   return Room(context, chosen.prompt, chosen.max_new_tokens)
 
 
 def _engine(library: Library, finder: Finder, room: Room, slots: int) -> Engine:
   """With all adapters there are, and room for some more."""
-  adapters = [finder.adapter(group)[0] for group in finder.groups()]
-  adapters = {each.name: each.adapter for each in adapters if each}
+  adapters = {}
+  for group in finder.groups():
+    try:
+      named, _ = finder.adapter(group)
+    except RuntimeError as error:
+      print(f"Note: the group '{group}' gives no answers: {error}", flush=True)
+      continue
+    if named:
+      adapters[named.name] = named.adapter
   model = library.model
   # The engine has them in another form.
   library.free_weights()

@@ -1,29 +1,34 @@
 """From a question to what the engine reads for it."""
 
 import dataclasses
-import itertools
+import hashlib
 import pathlib
 
+from flax.traverse_util import flatten_dict
 import numpy as np
 
 from lloco_jax.data.prompts import Prompt, encode_question
 from lloco_jax.library.asking import (
   check_documents,
   check_question,
+  choose_sources,
   read_summaries,
 )
-from lloco_jax.library.finding import Hit, documents_of, find_in_group
+from lloco_jax.library.finding import Hit, find_in_group
 from lloco_jax.library.library import Library
+from lloco_jax.library.making import RESERVE
 from lloco_jax.nn.lora import Adapter
 from lloco_jax.serving.slots import Room
 
 # The model that stands for all groups. No group can be called so.
 ANY = 'library/any'
+# Of a question, for each token that there is room for: more than words have.
+_MOST_CHARACTERS = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class NamedAdapter:
-  """An adapter, and a name that no other has."""
+  """An adapter, and a name that it shares with its equals alone."""
 
   name: str
   adapter: Adapter
@@ -63,44 +68,67 @@ class Finder:
     check_documents(documents)
     self.library = library
     self._documents, self._room = documents, room
+    self._window = library.model.window
     # State of the files, adapter and prompt, by group.
     self._adapters = {}
-    self._numbers = itertools.count()
 
   def groups(self) -> list[str]:
     """Of the library, in the order of the alphabet."""
     return sorted({e.group for e in self.library.catalogue.entries()})
 
-  def read(self, question: str, group: str | None = None) -> Reading:
-    """What is read for a question, of a group or of the one it finds.
+  def read(
+    self, question: str, group: str | None = None, max_new_tokens: int = 64
+  ) -> Reading:
+    """What `ask` reads for a question, of a group or of the one it finds.
 
     Raises:
-      ValueError: it is empty or too long, or nothing is found that fits.
+      ValueError: it is empty, or there is no room for it or for the documents.
       RuntimeError: the library is damaged.
     """
     check_question(question)
+    self._check_length(question)
     group, hits = find_in_group(self.library, question, group)
     adapter, prompt = self.adapter(group)
     tokenizer = self.library.model.need_tokenizer()
     ids = encode_question(tokenizer, prompt, question)
-    if len(ids) > self._room.prompt:
+    self._check_tokens(len(ids))
+    sources = choose_sources(
+      hits, self._documents, len(ids), max_new_tokens, self._window
+    )
+    needed = sum(hit.entry.vectors for hit in sources)
+    if needed > self._room.context:
       raise ValueError(
-        f'The question has {len(ids):,} tokens with its prompt, of at most '
-        f'{self._room.prompt:,}; ask in fewer words, or serve with '
-        f'--prompt={len(ids)}.'
-      )
-    sources = documents_of(hits, self._documents, self._room.context)
-    if not sources:
-      least = min(hit.entry.vectors for hit in hits)
-      raise ValueError(
-        f'None of the documents that were found has {self._room.context:,} '
-        f'vectors or fewer; serve with --context={least} or more.'
+        f'The documents that were found have {needed:,} vectors, of at most '
+        f'{self._room.context:,}; serve with --context={needed}, or with fewer '
+        '--documents.'
       )
     try:
       vectors = read_summaries(self.library, sources)
     except (OSError, ValueError) as error:
       raise RuntimeError(str(error)) from error
     return Reading(group, ids, vectors, tuple(sources), adapter)
+
+  def _check_length(self, question: str) -> None:
+    """Before all of it is searched, which others wait for."""
+    most = _MOST_CHARACTERS * self._room.prompt
+    if len(question) > most:
+      raise ValueError(
+        f'The question has {len(question):,} characters, of at most {most:,}; '
+        'ask in fewer words.'
+      )
+    tokenizer = self.library.model.need_tokenizer()
+    self._check_tokens(len(tokenizer.encode(question)))
+
+  def _check_tokens(self, count: int) -> None:
+    if count <= self._room.prompt:
+      return
+    mend = 'ask in fewer words'
+    if count <= RESERVE - self._room.new_tokens:
+      mend += f', or serve with --prompt={count}'
+    raise ValueError(
+      f'The question has {count:,} tokens with its prompt, of at most '
+      f'{self._room.prompt:,}; {mend}.'
+    )
 
   def adapter(self, group: str) -> tuple[NamedAdapter | None, Prompt]:
     """The adapter of a group, read again where its files have changed.
@@ -114,13 +142,20 @@ class Finder:
       known = self._adapters.get(group)
       if known is None or known[0] != state:
         adapter, prompt = self.library.adapter(group)
-        named = adapter and NamedAdapter(
-          f'{group}/{next(self._numbers)}', adapter
-        )
+        named = adapter and NamedAdapter(_digest(adapter), adapter)
         known = self._adapters[group] = state, named, prompt
     except (OSError, ValueError) as error:
       raise RuntimeError(str(error)) from error
     return known[1:]
+
+
+def _digest(adapter: Adapter) -> str:
+  """Of what it computes."""
+  digest = hashlib.sha256(str(adapter.scale).encode())
+  for path, leaf in sorted(flatten_dict(adapter.weights).items()):
+    digest.update(f'{path}{leaf.shape}'.encode())
+    digest.update(np.ascontiguousarray(leaf).tobytes())
+  return digest.hexdigest()
 
 
 def _state(folder: pathlib.Path) -> tuple:

@@ -87,17 +87,9 @@ def ask(
   adapter, prompt = library.adapter(group)
   model = library.model
   tokens = encode_question(model.need_tokenizer(), prompt, question)
-  reserve = max(RESERVE, len(tokens) + max_new_tokens)
-  window = model.window
-  room = window - reserve
-  sources = documents_of(hits, documents, room)
-  if not sources:
-    raise ValueError(
-      f'The question has {len(tokens):,} tokens and its answer may have '
-      f"{max_new_tokens:,}; of the model's {window:,} positions that leaves "
-      f'{max(room, 0):,} for summaries, and none of the documents that were '
-      'found has so few. Ask in fewer words, or for a shorter answer.'
-    )
+  sources = choose_sources(
+    hits, documents, len(tokens), max_new_tokens, model.window
+  )
   context = Context(read_summaries(library, sources))
   stream = Stream(model, context, tokens, adapter, max_new_tokens)
   answer = _write(
@@ -113,6 +105,37 @@ def ask(
       _from_text(library, sources, tokens, max_new_tokens) if compare else None
     ),
   )
+
+
+def choose_sources(
+  hits: Sequence[Hit],
+  documents: int,
+  prompt_tokens: int,
+  max_new_tokens: int,
+  window: int,
+) -> list[Hit]:
+  """The best hit of each document whose summaries are read for a question.
+
+  Args:
+    hits: best first.
+    documents: at most.
+    prompt_tokens: of the question with its prompt.
+    max_new_tokens: tokens of the answer at most.
+    window: positions of the model.
+
+  Raises:
+    ValueError: there is no room for any.
+  """
+  room = window - max(RESERVE, prompt_tokens + max_new_tokens)
+  sources = documents_of(hits, documents, room)
+  if not sources:
+    raise ValueError(
+      f'The question has {prompt_tokens:,} tokens and its answer may have '
+      f"{max_new_tokens:,}; of the model's {window:,} positions that leaves "
+      f'{max(room, 0):,} for summaries, and none of the documents that were '
+      'found has so few. Ask in fewer words, or for a shorter answer.'
+    )
+  return sources
 
 
 def check_documents(documents: int) -> None:
