@@ -47,6 +47,8 @@ class AsyncEngine:
     self._engine = engine
     self._calls: queue.SimpleQueue[Callable | None] = queue.SimpleQueue()
     self._listeners: dict[Answer, _Listener] = {}
+    # Those whose answers are awaited, also before the engine has them.
+    self._awaited: set[_Listener] = set()
     self._closed, self._lock = False, threading.Lock()
     # With the placement that is in use here.
     run = functools.partial(contextvars.copy_context().run, self._run)
@@ -54,7 +56,11 @@ class AsyncEngine:
     self._thread.start()
 
   def close(self) -> None:
-    """Ends all answers and the thread, after its present step."""
+    """Ends all answers at once, and the thread after its present step."""
+    with self._lock:
+      self._closed = True
+      for listener in self._awaited:
+        listener.tell(Closed())
     self._calls.put(None)
 
   def join(self) -> None:
@@ -87,6 +93,7 @@ class AsyncEngine:
     with self._lock:
       if self._closed:
         raise Closed
+      self._awaited.add(listener)
       self._calls.put(submit)
     try:
       done = False
@@ -97,6 +104,8 @@ class AsyncEngine:
         done = item.done
         yield item
     finally:
+      with self._lock:
+        self._awaited.discard(listener)
       self._calls.put(functools.partial(self._leave, listener))
 
   def _run(self) -> None:
@@ -108,11 +117,6 @@ class AsyncEngine:
         continue
       for answer in changed:
         self._tell(answer)
-    with self._lock:
-      self._closed = True
-    while not self._calls.empty():
-      if call := self._calls.get():
-        call()
     self._fail(Closed())
 
   def _take(self) -> bool:
