@@ -119,7 +119,9 @@ def endpoint(options: dict):
 
   app = Endpoint(*_ready(options)).app()
   listening = socket.create_server(('127.0.0.1', 0))
-  server = uvicorn.Server(uvicorn.Config(app, log_level='warning'))
+  server = uvicorn.Server(
+    uvicorn.Config(app, log_level='warning', log_config=None)
+  )
   threading.Thread(
     target=server.run, kwargs={'sockets': [listening]}, daemon=True
   ).start()

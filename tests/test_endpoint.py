@@ -60,7 +60,10 @@ def endpoint(library):
 def served(app):
   """The port of an application that runs."""
   listening = socket.create_server(('127.0.0.1', 0))
-  server = uvicorn.Server(uvicorn.Config(app, log_level='warning'))
+  # Without a config of its own, so that what it logs is seen.
+  server = uvicorn.Server(
+    uvicorn.Config(app, log_level='warning', log_config=None)
+  )
   thread = threading.Thread(target=server.run, kwargs={'sockets': [listening]})
   thread.start()
   try:
@@ -322,7 +325,7 @@ def test_a_document_that_exceeds_the_room_is_told(library):
 
 @pytest.mark.parametrize('stream', [False, True])
 def test_who_hangs_up_is_not_answered_further(
-  endpoint, port, stream, monkeypatch
+  endpoint, port, stream, monkeypatch, caplog
 ):
   engine, cancelled = endpoint._engine, threading.Event()
   cancel, step = engine.cancel, engine.step
@@ -346,6 +349,8 @@ def test_who_hangs_up_is_not_answered_further(
   time.sleep(0.4)
   connection.close()
   assert cancelled.wait(10)
+  time.sleep(0.1)
+  assert not caplog.records
 
 
 def test_a_key_and_too_many(library, endpoint):

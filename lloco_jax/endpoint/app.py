@@ -19,6 +19,7 @@ from lloco_jax.endpoint.chat import (
 from lloco_jax.endpoint.finder import ANY, Finder, Reading
 from lloco_jax.endpoint.messages import (
   body_of,
+  client_gone,
   disconnected,
   event,
   failure,
@@ -189,7 +190,7 @@ class Endpoint:
     try:
       await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
       if not task.done():
-        raise gone()
+        raise client_gone()
       return json_response(task.result())
     finally:
       task.cancel()

@@ -115,6 +115,8 @@ def _serve(chosen) -> None:
     uvicorn.Config(
       endpoint.app(),
       log_level='warning',
+      # Its own would end the handlers that are there, with their streams.
+      log_config=None,
       access_log=False,
       timeout_graceful_shutdown=_GRACE_SECONDS,
     )

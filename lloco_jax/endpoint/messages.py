@@ -36,7 +36,7 @@ async def body_of(request) -> bytes:
       f'The request took more than {_BODY_SECONDS} s to come; send it again.',
     ) from None
   except ClientDisconnect:
-    raise gone() from None
+    raise client_gone() from None
 
 
 async def disconnected(request) -> None:
@@ -59,7 +59,7 @@ def http_error(
   return HTTPException(status, error_object(said, kind, code))
 
 
-def gone():
+def client_gone():
   """An error that nobody reads any more."""
   return http_error(499, 'The client has gone.')
 
