@@ -113,7 +113,7 @@ def test_what_was_refused_can_be_mended_in_the_same_workdir(
 
 
 def test_a_refused_evaluation_can_be_mended_in_the_same_workdir(tmp_path):
-  model = write_model(tmp_path / 'narrow', window=256)
+  model = write_model(tmp_path / 'tiny', window=256)
   start(tmp_path / 'adapter', model)
   config = config_of(model)
   config.evaluation.max_new_tokens = 2
