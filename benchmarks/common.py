@@ -87,7 +87,7 @@ def tiny_model():
   return Model(config, params, Bytes(), 'tiny', '0', 32)
 
 
-def write_tiny_model(folder: pathlib.Path) -> None:
+def write_tiny_model(folder: pathlib.Path, window: int = 999) -> None:
   """One like it in a folder, for what loads its model itself."""
   import jax
   import tokenizers
@@ -104,7 +104,10 @@ def write_tiny_model(folder: pathlib.Path) -> None:
   )
   backend.decoder = tokenizers.decoders.ByteLevel()
   config = shape(
-    'tiny', vocab_size=len(ids), summary_length=2, max_position_embeddings=999
+    'tiny',
+    vocab_size=len(ids),
+    summary_length=2,
+    max_position_embeddings=window,
   )
   params = init_params(config, jax.random.key(0))
   save_autocompressor(folder, params, config, Tokenizer(backend, 0), 32)

@@ -43,7 +43,7 @@ def make_library(folder: pathlib.Path, args) -> list[str]:
   model = args.model
   if args.tiny:
     model = str(folder / 'model')
-    common.write_tiny_model(folder / 'model')
+    common.write_tiny_model(folder / 'model', window=2048)
   dataset = make_dataset(0, args.documents, 1, args.questions, args.words)
   texts = folder / 'reports'
   texts.mkdir()
@@ -144,6 +144,8 @@ def endpoint(options: dict):
     )
     response = connection.getresponse()
     found = json.loads(response.read())
+    if 'error' in found:
+      raise RuntimeError(found['error']['message'])
     connection.close()
     return found['choices'][0]['message']['content']
 
