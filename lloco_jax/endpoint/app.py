@@ -171,13 +171,17 @@ class Endpoint:
     with self._counted():
       try:
         asked = read_request(body, self._most_new_tokens, self._last_message)
-        group = None if asked.model == ANY else asked.model
-        if group is not None:
-          _check_name(group, await self._names())
+      except ValueError as error:
+        raise http_error(400, str(error)) from error
+      group = None if asked.model == ANY else asked.model
+      try:
         reading = await self._in_thread(
           self._finder.read, asked.question, group, asked.max_new_tokens
         )
       except ValueError as error:
+        # Looked for here alone, since to find reads the groups as well.
+        if group is not None:
+          _check_name(group, await self._names())
         raise http_error(400, str(error)) from error
     writing = _Writing(asked, reading, began)
     pieces = self._pieces(writing)
