@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import pathlib
 import uuid
@@ -58,6 +59,21 @@ def disk_is_full(path: pathlib.Path) -> OSError:
     f'The disk is full, so {path} cannot be written; free some space and give '
     'the same command again.'
   )
+
+
+def read_object(path: pathlib.Path) -> dict:
+  """The fields of a JSON object.
+
+  Raises:
+    ValueError: the file holds none, or is damaged.
+  """
+  try:
+    fields = json.loads(path.read_text(encoding='utf-8'))
+  except ValueError as error:
+    raise ValueError(f'{path} is not valid JSON: {error}.') from error
+  if not isinstance(fields, dict):
+    raise ValueError(f'{path} holds no JSON object; download it again.')
+  return fields
 
 
 def write_file(path: pathlib.Path, content: bytes | str) -> None:

@@ -10,7 +10,13 @@ import threading
 import time
 
 import pytest
-from test_library import encode, make, model, text_of  # noqa: F401
+from test_library import (  # noqa: F401
+  add_two_groups,
+  encode,
+  make,
+  model,
+  text_of,
+)
 import tiny
 
 import lloco_jax as lloco
@@ -38,13 +44,7 @@ def library(tmp_path_factory, model):  # noqa: F811
   """Two groups; it has its model's weights, and the endpoint's has not."""
   folder = tmp_path_factory.mktemp('files')
   library = make(tmp_path_factory.mktemp('library') / 'l', model)
-  for group, word in (('mills', 'mill'), ('birds', 'goose')):
-    (folder / group).mkdir()
-    for number in range(2):
-      (folder / group / f'{number}.txt').write_text(
-        f'{word} {number}. ' + text_of(number, 300)
-      )
-    add_folder(library, folder / group, group, progress=False)
+  add_two_groups(library, folder)
   return library
 
 

@@ -60,6 +60,17 @@ def text_of(seed, characters=300):
   return ''.join(words)
 
 
+def add_two_groups(library, folder):
+  """Two files of each, in a word of which the groups differ."""
+  for group, word in (('mills', 'mill'), ('birds', 'goose')):
+    (folder / group).mkdir()
+    for number in range(2):
+      (folder / group / f'{number}.txt').write_text(
+        f'{word} {number}. ' + text_of(number, 300)
+      )
+    add_folder(library, folder / group, group, progress=False)
+
+
 @pytest.fixture
 def files(tmp_path):
   folder = tmp_path / 'files'

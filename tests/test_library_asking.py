@@ -5,7 +5,14 @@ import shutil
 
 import numpy as np
 import pytest
-from test_library import encode, files, make, model, text_of  # noqa: F401
+from test_library import (  # noqa: F401
+  add_two_groups,
+  encode,
+  files,
+  make,
+  model,
+  text_of,
+)
 
 import lloco_jax as lloco
 from lloco_jax.__main__ import main
@@ -27,13 +34,7 @@ pytest.importorskip('lancedb', reason="needs the extra 'library'")
 def library(tmp_path_factory, model):  # noqa: F811
   folder = tmp_path_factory.mktemp('files')
   library = make(tmp_path_factory.mktemp('library') / 'l', model)
-  for group, word in (('mills', 'mill'), ('birds', 'goose')):
-    (folder / group).mkdir()
-    for number in range(2):
-      (folder / group / f'{number}.txt').write_text(
-        f'{word} {number}. ' + text_of(number, 300)
-      )
-    add_folder(library, folder / group, group, progress=False)
+  add_two_groups(library, folder)
   return library
 
 

@@ -1,10 +1,11 @@
 """The shape of a Llama-family network, read from a Hugging Face config."""
 
 import dataclasses
-import json
 import pathlib
 
 import numpy as np
+
+from lloco_jax.files import read_object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,12 +138,7 @@ class LlamaConfig:
       raise FileNotFoundError(
         f'{path} is missing: a checkpoint folder needs its config.json.'
       )
-    try:
-      fields = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-      raise ValueError(f'{path} is not valid JSON: {error}.') from error
-    if not isinstance(fields, dict):
-      raise ValueError(f'{path} holds no JSON object; download it again.')
+    fields = read_object(path)
     try:
       return cls.from_huggingface(fields)
     except KeyError as error:

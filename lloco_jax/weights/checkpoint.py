@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import json
 
+from lloco_jax.files import read_object
 from lloco_jax.model import Model
 from lloco_jax.nn.config import LlamaConfig, eos_ids
 from lloco_jax.nn.quantize import check_quantization, quantize_params
@@ -114,9 +115,8 @@ def _folder_config(path) -> LlamaConfig:
   if not generation.is_file():
     return config
   try:
-    fields = json.loads(generation.read_text('utf-8'))
-    more = eos_ids(fields)
-  except (ValueError, AttributeError) as error:
+    more = eos_ids(read_object(generation))
+  except ValueError as error:
     raise ValueError(
       f'{generation} is damaged ({error}); download it again.'
     ) from error

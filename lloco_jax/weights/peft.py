@@ -1,7 +1,6 @@
 """Adapter folders of PEFT, read and written without torch or peft."""
 
 import hashlib
-import json
 import math
 import pathlib
 import re
@@ -10,7 +9,7 @@ import warnings
 import jax.numpy as jnp
 import numpy as np
 
-from lloco_jax.files import named_path
+from lloco_jax.files import named_path, read_object
 from lloco_jax.nn.config import LlamaConfig
 from lloco_jax.nn.lora import (
   ATTENTION_PROJECTIONS,
@@ -224,12 +223,7 @@ def _read_config(folder: pathlib.Path) -> dict:
     raise FileNotFoundError(
       f'{path} is missing: an adapter is a folder with {CONFIG} and {WEIGHTS}.'
     )
-  try:
-    fields = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path} is not valid JSON: {error}.') from error
-  if not isinstance(fields, dict):
-    raise ValueError(f'{path} holds no JSON object; download it again.')
+  fields = read_object(path)
   if fields.get('peft_type') != 'LORA':
     raise ValueError(
       f'{path}: peft_type is {fields.get("peft_type")!r}; '

@@ -2,12 +2,12 @@
 
 import functools
 import hashlib
-import json
 import pathlib
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
+from lloco_jax.files import read_object
 from lloco_jax.weights import gguf, sources
 
 _LLAMA3_WORDS = (
@@ -228,15 +228,7 @@ def _added_token(fields: dict) -> tokenizers.AddedToken:
 
 def _read_fields(path: pathlib.Path) -> dict:
   """Those of a JSON object; none where there is no file."""
-  if not path.is_file():
-    return {}
-  try:
-    fields = json.loads(path.read_text(encoding='utf-8'))
-  except ValueError as error:
-    raise ValueError(f'{path} is not valid JSON: {error}.') from error
-  if not isinstance(fields, dict):
-    raise ValueError(f'{path} holds no JSON object; download it again.')
-  return fields
+  return read_object(path) if path.is_file() else {}
 
 
 def _byte_level():
